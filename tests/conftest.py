@@ -1,0 +1,52 @@
+"""What tests share: composed configurations, tiny data, the real command in a subprocess."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from vae_cli import planning
+from vae_cli.checking import typed
+from vae_cli.config import Config
+
+torch.set_num_threads(1)  # tiny work: threads only wait for each other
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def composed(*overrides: str) -> Config:
+    """The configuration that these overrides give."""
+    planning.register()
+    with initialize_config_dir(str(planning.config_dir()), version_base="1.3"):
+        return typed(compose("config", list(overrides)))
+
+
+@pytest.fixture(scope="session")
+def make_config() -> Callable[..., Config]:
+    return composed
+
+
+@pytest.fixture
+def vae_train(tmp_path: Path) -> Command:
+    """Run the real command in an empty folder: vae_train("beta=4") -> CompletedProcess."""
+
+    def run(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **extra}
+        environment.pop("HYDRA_FULL_ERROR", None)
+        return subprocess.run(
+            [sys.executable, "-W", "error", "-m", "vae_cli", *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+
+    return run

@@ -1,0 +1,173 @@
+"""The command `vae-train`: compose the configuration, check all of it, then hand it to training.
+
+Nothing is started before every job's configuration has been composed and checked, so a mistake
+anywhere (also in the last job of a sweep) costs one line, exit code 2 and no folder. This module
+imports no torch: help, completion and mistakes are answered at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+import tempfile
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from vae_cli.checking import typed
+from vae_cli.config import Config
+from vae_cli.errors import RunFailed, UserError
+from vae_cli.help import help_text
+from vae_cli.planning import Plan, config_dir, one_line, plan, register
+from vae_cli.version import __version__
+
+log = logging.getLogger(__name__)
+
+USAGE_ERROR, FAILED, INTERRUPTED, TERMINATED = 2, 1, 130, 143
+
+
+def main() -> NoReturn:
+    """Entry point of `vae-train` and `python -m vae_cli`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Do what the command line says and return the exit code."""
+    register()
+    if "--version" in argv:  # Hydra's parser would answer with its own
+        print(versions())
+        return 0
+    try:
+        args = _parser().parse_args(list(argv))
+        if args.help:
+            print(help_text(config_dir()))
+            return 0
+        if args.hydra_help or args.shell_completion or args.info:
+            return _hydra(list(argv), lambda cfg: None)
+        planned = plan(args)
+    except UserError as error:
+        return complain(error)
+    if args.cfg:
+        if args.multirun:
+            return complain(UserError("--cfg shows one job's settings: leave out --multirun"))
+        return _hydra([*planned.arguments, *argv], lambda cfg: None)
+    return _start(planned, list(argv))
+
+
+# ------------------------------------------------------------------------------------ run the jobs
+
+
+def _start(planned: Plan, argv: list[str]) -> int:
+    """Run the planned jobs through Hydra. A sweep goes on after a failed job."""
+    codes: list[int] = []
+
+    def job(cfg: DictConfig) -> None:
+        config = planned.configs[0] if planned.resumed else typed(cfg)
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        codes.append(_job(config, folder, resumed=planned.resumed is not None))
+        if codes[-1] in (INTERRUPTED, TERMINATED):
+            sys.exit(codes[-1])  # ends a sweep as well
+
+    if planned.configs[0].dry_run:
+        with tempfile.TemporaryDirectory() as folder:
+            places = [f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}"]
+            code = _hydra([*planned.arguments, *argv, *places], job)
+    else:
+        code = _hydra([*planned.arguments, *argv], job)
+    if code:
+        return code
+    return (FAILED if any(codes) else 0) if planned.multirun else max(codes, default=0)
+
+
+def _job(config: Config, folder: Path, resumed: bool) -> int:
+    """One training run. Returns its exit code; says in one line what went wrong."""
+    logging.captureWarnings(True)
+    from vae_cli import dryrun, training  # imports torch
+
+    try:
+        if config.dry_run:
+            dryrun.dry_run(config)
+        else:
+            training.train(config, folder)
+        return 0
+    except UserError as error:
+        log.error("%s", error)
+        if not resumed and not (folder / "config.yaml").exists():
+            _remove_unused(folder)
+        return complain(error)
+    except training.Interrupted as stop:
+        print(f"vae-train: {stop}", file=sys.stderr)
+        return TERMINATED if stop.by_signal else INTERRUPTED
+    except RunFailed as error:
+        log.error("%s", error)
+        print(f"vae-train: {error}\n           the run's folder is {folder}", file=sys.stderr)
+        return FAILED
+    except Exception as error:
+        log.exception("the run failed")
+        print(
+            f"vae-train: the run failed: {type(error).__name__}: {one_line(error)[:300]}\n"
+            f"           what was finished and the full traceback (train.log) are in {folder}",
+            file=sys.stderr,
+        )
+        return FAILED
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove a run folder in which no run began."""
+    logging.shutdown()
+    if {item.name for item in folder.iterdir()} <= {".hydra", "train.log"}:
+        shutil.rmtree(folder)
+        for parent in list(folder.parents)[:2]:  # the date's folder, if this run made it
+            if parent.name == "outputs" or any(parent.iterdir()):
+                break
+            parent.rmdir()
+
+
+def _hydra(argv: list[str], job: Callable[[DictConfig], None]) -> int:
+    """Let Hydra run the job(s) with these arguments."""
+    wrapped = hydra.main(str(config_dir()), "config", version_base="1.3")(job)
+    before, sys.argv = sys.argv, [sys.argv[0], *argv]
+    try:
+        wrapped()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else FAILED
+    finally:
+        sys.argv = before
+    return 0
+
+
+# ------------------------------------------------------------------------------------- small parts
+
+
+def _parser() -> ArgumentParser:
+    def complain(message: str) -> NoReturn:
+        raise UserError(f"{message}; vae-train --help shows how it is used")
+
+    parser: ArgumentParser = get_args_parser()
+    parser.error = complain  # type: ignore[method-assign]
+    return parser
+
+
+def complain(error: UserError, command: str = "vae-train") -> int:
+    """Say what is wrong in one line and return the exit code."""
+    print(f"{command}: {error}", file=sys.stderr)
+    return USAGE_ERROR
+
+
+def versions(command: str = "vae-train") -> str:
+    """Ours and, from the installed packages' metadata, those of what the numbers depend on."""
+    parts = [f"{command} {__version__}"]
+    for package in ("torch", "hydra-core"):
+        try:
+            parts.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            parts.append(f"{package} not installed")
+    return ", ".join(parts)

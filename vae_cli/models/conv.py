@@ -1,0 +1,68 @@
+"""Convolutional autoencoder for images of any size and number of channels ("VanillaVAE")."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from vae_cli.config import ConvConfig
+from vae_cli.models.interface import ACTIVATIONS, Autoencoder
+from vae_cli.posteriors import Posterior
+
+
+class Conv(Autoencoder):
+    """Stride-2 convolutions down to a linear head; mirrored transposed convolutions back up.
+
+    Each convolution halves height and width, rounding up; the decoder goes back through the same
+    sizes, so every input size (odd ones too) comes out exactly.
+    """
+
+    def __init__(self, config: ConvConfig, shape: tuple[int, ...]) -> None:
+        super().__init__(config, shape)
+        activation = ACTIVATIONS[config.activation]
+        channels, height, width = shape
+        widths = config.channels
+        sizes = [(height, width)]  # before each convolution, and after the last
+        for _ in widths:
+            height, width = math.ceil(height / 2), math.ceil(width / 2)
+            sizes.append((height, width))
+        self.smallest = (widths[-1], *sizes[-1])
+        features = math.prod(self.smallest)
+
+        down: list[nn.Module] = []
+        for before, after in zip([channels, *widths], widths, strict=False):
+            down += [_down(before, after), nn.BatchNorm2d(after), activation()]
+        self.encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(features, self.code_width))
+
+        up: list[nn.Module] = [
+            nn.Linear(config.latent_dim, features),
+            nn.Unflatten(1, self.smallest),
+        ]
+        mirrored = list(reversed(widths))
+        for before, after, size in zip(
+            mirrored, [*mirrored[1:], mirrored[-1]], reversed(sizes[:-1]), strict=True
+        ):
+            up += [_up(before, after, size), nn.BatchNorm2d(after), activation()]
+        self.decoder = nn.Sequential(*up, nn.Conv2d(mirrored[-1], channels, 3, padding=1))
+
+    def encode(self, x: Tensor) -> Posterior:
+        return self.posterior(self.encoder(x))
+
+    def decode(self, z: Tensor) -> Tensor:
+        output: Tensor = self.decoder(z)
+        return output
+
+
+def _down(before: int, after: int) -> nn.Conv2d:
+    """Halves height and width, rounding up. BatchNorm follows, so a bias would be idle."""
+    return nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False)
+
+
+def _up(before: int, after: int, size: tuple[int, int]) -> nn.ConvTranspose2d:
+    """Undoes `_down` to exactly `size`: without extra padding n becomes 2n - 1."""
+    height, width = size
+    extra = (1 - height % 2, 1 - width % 2)
+    return nn.ConvTranspose2d(
+        before, after, 3, stride=2, padding=1, output_padding=extra, bias=False
+    )

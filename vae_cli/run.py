@@ -1,0 +1,205 @@
+"""The run folder: configuration, metrics, summary, checkpoints and TensorBoard. The only writer.
+
+config.yaml        all settings, resolved           summary.json   status and final numbers
+metrics.jsonl      a line an epoch                  train.log      messages and tracebacks
+checkpoints/       last.ckpt, best.ckpt             figures/       pictures
+model.safetensors  the best weights                 events.out.…   TensorBoard
+projector/         codes for TensorBoard's projector, named in projector_config.pbtxt
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import struct
+import subprocess
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from omegaconf import OmegaConf
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from vae_cli.checking import as_container, flatten
+from vae_cli.config import Config
+from vae_cli.files import write_json, write_text
+from vae_cli.version import __version__
+
+# settings that say where and how a run was done, not what was done
+NOT_HPARAMS = frozenset(
+    {
+        "device",
+        "data_dir",
+        "resume",
+        "figures",
+        "manifold_size",
+        "manifold_range",
+        "interpolate",
+        "log_every",
+        "image_every",
+        "dry_run",
+        "compile",
+        "deterministic",
+    }
+)
+FINAL_METRICS = ("test/elbo", "test/reconstruction", "test/kl", "test/loss", "latent/active_units")
+
+
+class Run:
+    """A run folder that is being written. Opening it for a resumed run drops what lies after
+    `step` (and `epoch`), so that nothing is logged twice."""
+
+    def __init__(self, folder: Path, config: Config, epoch: int = 0, step: int = 0) -> None:
+        self.folder = folder
+        self.config = config
+        self.checkpoints = folder / "checkpoints"
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        plain = as_container(config)
+        write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain)))
+        self.history = [line for line in read_metrics(folder) if line["epoch"] <= epoch]
+        write_text(folder / "metrics.jsonl", "".join(json.dumps(x) + "\n" for x in self.history))
+        self.summary: dict[str, Any] = {
+            "status": "running",
+            "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "versions": versions(),
+            "git_commit": git_commit(),
+        }
+        self.tensorboard = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+        self._describe(plain)
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint to go on from."""
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the best epoch."""
+        return self.checkpoints / "best.ckpt"
+
+    def log_steps(self, step: int, scalars: dict[str, float]) -> None:
+        """Points in TensorBoard at a step."""
+        for tag, number in scalars.items():
+            self.tensorboard.add_scalar(tag, number, step)
+
+    def log_epoch(self, record: dict[str, float]) -> None:
+        """A line in metrics.jsonl."""
+        self.history.append(record)
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def log_image(self, tag: str, image: Tensor, step: int) -> None:
+        """A picture in TensorBoard. image [C, H, W] in [0, 1] or uint8."""
+        self.tensorboard.add_image(tag, image, step)
+
+    def log_figure(self, tag: str, pixels: npt.NDArray[np.uint8], step: int) -> None:
+        """A drawn figure in TensorBoard. pixels [H, W, 3]."""
+        self.tensorboard.add_image(tag, pixels, step, dataformats="HWC")
+
+    def log_png(self, tag: str, png: bytes, step: int) -> None:
+        """An encoded picture in TensorBoard, as it is."""
+        width, height = struct.unpack(">II", png[16:24])  # the PNG header
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
+        writer: Any = self.tensorboard._get_file_writer()
+        writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+
+    def log_histogram(self, tag: str, values: Tensor, step: int) -> None:
+        """A histogram in TensorBoard; values that are not finite are left out."""
+        finite = values[values.isfinite()]
+        if len(finite):
+            self.tensorboard.add_histogram(tag, finite, step)
+
+    def write_summary(self, **entries: Any) -> None:
+        """Add to summary.json and write it."""
+        self.summary.update(entries)
+        write_json(self.folder / "summary.json", self.summary)
+
+    def close(self, status: str, **entries: Any) -> None:
+        """Final status, one of completed, interrupted, failed; ends TensorBoard's row."""
+        finished = datetime.now().astimezone().isoformat(timespec="seconds")
+        self.write_summary(status=status, finished=finished, **entries)
+        if status == "completed":
+            self._write_summaries(self._hparams()[2])
+        self.tensorboard.close()
+
+    def _describe(self, plain: dict[str, Any]) -> None:
+        """TensorBoard's text, custom chart and HParams row; the row stays in this folder's run."""
+        yaml = OmegaConf.to_yaml(OmegaConf.create(plain))
+        self.tensorboard.add_text("config", f"```yaml\n{yaml}```", 0)
+        charts = {
+            "reconstruction and KL": ["train/reconstruction", "train/kl"],
+            "reconstruction and KL, validation": ["val/reconstruction", "val/kl"],
+        }
+        layout = {title: ["Multiline", tags] for title, tags in charts.items()}
+        self.tensorboard.add_custom_scalars({"nats per example": layout})
+        self._write_summaries(*self._hparams()[:2])
+
+    def _write_summaries(self, *summaries: Any) -> None:
+        writer: Any = self.tensorboard._get_file_writer()
+        for summary in summaries:
+            writer.add_summary(summary)
+
+    def _hparams(self) -> tuple[Any, Any, Any]:
+        flat = flatten(as_container(self.config))
+        values = {
+            key: item if isinstance(item, bool | int | float | str) else json.dumps(item)
+            for key, item in flat.items()
+            if key not in NOT_HPARAMS and not key.startswith("dataset.suggested")
+        }
+        result: tuple[Any, Any, Any] = hparams(values, dict.fromkeys(FINAL_METRICS, 0.0))
+        return result
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; a last line that was cut off by a kill is left out."""
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return []
+    lines = []
+    for text in path.read_text().splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """summary.json, or nothing where there is none yet."""
+    path = folder / "summary.json"
+    summary: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return summary
+
+
+def versions() -> dict[str, str]:
+    """What the numbers depend on."""
+    packages = ("torch", "torchvision", "hydra-core", "omegaconf", "tensorboard", "numpy")
+    found = {"vae-cli": __version__, "python": platform.python_version()}
+    return found | {name: metadata.version(name) for name in packages}
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout that this code runs from, with '+' if it was changed."""
+    package = Path(__file__).resolve().parent
+    if not (package.parent / ".git").exists():
+        return None
+    command = ["git", "-C", str(package), "describe", "--always", "--abbrev=40", "--dirty=+"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def device_name(device: torch.device) -> str:
+    """A device in words, as summary.json keeps it."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({platform.machine()}, {torch.get_num_threads()} threads)"

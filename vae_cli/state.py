@@ -1,0 +1,161 @@
+"""What changes while a model trains, and what `last.ckpt` holds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from vae_cli import build, checkpoint
+from vae_cli.checking import as_container
+from vae_cli.config import Config
+from vae_cli.corruption import Corruption
+from vae_cli.data.interface import Data
+from vae_cli.errors import UserError
+from vae_cli.schedules import BetaSchedule, LRSchedule
+from vae_cli.vae import VAE
+
+
+@dataclass
+class TrainState:
+    """All that changes while training, and the schedules. What `last.ckpt` holds."""
+
+    vae: VAE
+    averaged: AveragedModel | None  # running average of the weights (`ema`)
+    optimizer: torch.optim.Optimizer
+    beta: BetaSchedule
+    lr: LRSchedule
+    corruption: Corruption
+    epoch: int = 0  # epochs finished
+    step: int = 0  # updates made
+    best: float | None = None  # of the monitored metric
+    best_epoch: int = 0
+    waited: int = 0  # epochs since the best
+    seconds: float = 0.0  # spent so far, earlier sessions included
+
+    PLAIN = ("epoch", "step", "best", "best_epoch", "waited", "seconds")
+
+    @property
+    def measured(self) -> VAE:
+        """The weights that are measured, drawn and kept: the running average where there is one."""
+        if self.averaged is None:
+            return self.vae
+        assert isinstance(self.averaged.module, VAE)
+        return self.averaged.module
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resume needs. "vae" holds the measured weights in every checkpoint."""
+        averaged = {} if self.averaged is None else {"trained": self.vae.state_dict()}
+        return {
+            "vae": self.measured.state_dict(),
+            **averaged,
+            "optimizer": self.optimizer.state_dict(),
+            "lr": self.lr.state(),
+            **{name: getattr(self, name) for name in self.PLAIN},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` returned."""
+        self.measured.load_state_dict(state["vae"])
+        if self.averaged is not None:
+            self.vae.load_state_dict(state["trained"])
+            self.averaged.n_averaged.fill_(state["step"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.lr.load(state["lr"])
+        for name in self.PLAIN:
+            setattr(self, name, state[name])
+
+
+def new_state(config: Config, data: Data, device: torch.device) -> TrainState:
+    """Freshly initialised networks and optimiser."""
+    steps = steps_per_epoch(config, data)
+    vae = build.vae(config, data.shape).to(device)
+    _refuse_single_example_batch(config, data, vae)
+    averaged = None
+    if config.ema is not None:
+        # use_buffers=False copies BatchNorm's statistics, which are running averages already
+        averaged = AveragedModel(vae, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+    return TrainState(
+        vae,
+        averaged,
+        build.optimizer(config.optimizer, vae),
+        build.beta_schedule(config, steps),
+        build.lr_schedule(config, steps),
+        build.corruption(config),
+    )
+
+
+def steps_per_epoch(config: Config, data: Data) -> int:
+    """Updates in an epoch; a smaller last batch counts, every example is trained on."""
+    return math.ceil(len(data.train) / config.batch_size)
+
+
+def note_best(state: TrainState, record: dict[str, float], config: Config) -> bool:
+    """Whether this epoch is the best so far. None counts before a beta warm-up has ended."""
+    if config.monitor not in record or state.step < state.beta.final_step:
+        return False
+    value = record[config.monitor]
+    sign = 1 if config.monitor.endswith("/elbo") else -1
+    better = state.best is None or sign * value > sign * state.best
+    if better:
+        state.best, state.best_epoch, state.waited = value, state.epoch, 0
+    else:
+        state.waited += 1
+    state.lr.observe(better)
+    return better
+
+
+def is_finished(state: TrainState, config: Config) -> bool:
+    """All epochs done, or nothing better for `patience` epochs."""
+    out_of_patience = config.patience is not None and state.waited >= config.patience
+    return state.epoch >= config.epochs or out_of_patience
+
+
+def save(path: Path, state: TrainState, config: Config, data: Data) -> None:
+    """Write a checkpoint: the state, and what a model is rebuilt from."""
+    about = {"config": as_container(config), "shape": list(data.shape)}
+    checkpoint.save(path, state.state_dict() | about)
+
+
+class Mean:
+    """Weighted means of metrics, summed on the device; reading them waits for the device."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.count = 0
+
+    def add(self, metrics: dict[str, Tensor], count: int) -> None:
+        """The means over `count` more examples."""
+        for name, value in metrics.items():
+            if name in self.sums:
+                self.sums[name].add_(value, alpha=count)
+            else:
+                self.sums[name] = value * count
+        self.count += count
+
+    def merge(self, other: Mean) -> None:
+        """What another has summed."""
+        for name, value in other.sums.items():
+            self.sums[name] = self.sums.get(name, 0) + value.double()
+        self.count += other.count
+
+    def read(self) -> dict[str, float]:
+        """The means so far."""
+        return {name: float(value) / self.count for name, value in self.sums.items()}
+
+
+def _refuse_single_example_batch(config: Config, data: Data, vae: VAE) -> None:
+    """BatchNorm over one image of one pixel has nothing to normalise."""
+    smallest = getattr(vae.model, "smallest", None)
+    single = config.batch_size == 1 or len(data.train) % config.batch_size == 1
+    if smallest is not None and math.prod(smallest[1:]) == 1 and single:
+        raise UserError(
+            f"batch_size={config.batch_size}: leaves a batch of one among {len(data.train):,}"
+            f" examples, and at {data.shape[1]}x{data.shape[2]} pixels model={config.model.name}"
+            " cannot normalise a single image; use another batch_size or fewer model.channels"
+        )
