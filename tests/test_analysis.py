@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from vae_cli import analysis, build, fitting
-from vae_cli.config import Binarize
 from vae_cli.data.interface import Data, Split
 from vae_cli.evaluation import Codes
+from vae_cli.schema.datasets import Binarize
 
 SIGMA = 0.7
 CPU = torch.device("cpu")
@@ -231,38 +231,35 @@ def test_walks_are_straight(linear):
 # --------------------------------------------------------------------------------------- fitting
 
 
-@pytest.fixture
-def curved(make_config):
-    """A decoder with many local minima: random weights, sines for the last layer's input."""
+@pytest.fixture(scope="module", params=[2, 8])
+def curved(request, make_config):
+    """A decoder that bends a lot, from 2 and from 8 dimensions."""
+    overrides = ("model.hidden_sizes=[32]", "model.activation=tanh")
     vae = build.vae(
-        make_config("dataset=beta_pdf", "model.hidden_sizes=[32]", "model.activation=tanh"), (20,)
-    )
-    with torch.no_grad():
-        vae.model.decoder[0].weight.mul_(6)
-        vae.model.decoder[-1].weight.mul_(3)
+        make_config("dataset=beta_pdf", *overrides, f"model.latent_dim={request.param}"), (20,)
+    ).requires_grad_(False)
+    vae.model.decoder[0].weight.mul_(6)
+    vae.model.decoder[-1].weight.mul_(3)
     return vae
 
 
 def test_a_curve_that_a_code_decodes_to_is_found_again(curved):
-    for seed in range(3):
-        z = torch.randn(1, 2, generator=source(seed))
-        target = curved.mean(z)[0]
-        found = fitting.fit(curved, target, 32, source()).gradient
-        assert found.residual_norm < 1e-5  # float32 target
-        torch.testing.assert_close(found.code.float(), z[0], rtol=0, atol=1e-3)
+    z = torch.randn(1, curved.model.latent_dim, generator=source())
+    target = curved.mean(z)[0]
+    found = fitting.fit(curved, target, 32, source()).gradient
+    assert found.residual_norm < 1e-5  # the target is in float32
+    torch.testing.assert_close(found.code.float(), z[0], rtol=0, atol=1e-3)
 
 
 def test_the_gradient_search_is_at_least_as_good_as_nelder_mead(curved):
-    better = 0
-    for seed in range(4):
+    for seed in range(3):
         target = torch.randn(20, generator=source(seed))
         found = fitting.fit(curved, target, 32, source())
-        assert found.gradient.residual_norm <= found.nelder_mead.residual_norm * (1 + 1e-6)
-        decoded = curved.mean(found.best.code.float()[None])[0].detach()
+        slack = 1e-6 if curved.model.latent_dim == 2 else -0.05  # lost in 8 dimensions
+        assert found.gradient.residual_norm <= found.nelder_mead.residual_norm * (1 + slack)
+        decoded = curved.mean(found.best.code.float()[None])[0]
         norm = float((target - decoded).norm())
         assert found.best.residual_norm == pytest.approx(norm, rel=1e-5)
-        better += found.gradient.residual_norm < 0.999 * found.nelder_mead.residual_norm
-    assert better  # Nelder-Mead from the origin stops in a local minimum at least once
 
 
 def test_a_linear_decoder_is_fitted_as_least_squares_would(linear):

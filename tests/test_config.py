@@ -6,9 +6,10 @@ from omegaconf import OmegaConf
 
 from vae_cli import planning
 from vae_cli.checking import as_container, flatten, key_names, typed
-from vae_cli.config import GROUPS, SCHEMAS, Config
+from vae_cli.config import GROUPS, Config
 from vae_cli.errors import UserError
 from vae_cli.rules import Rule, rule_of
+from vae_cli.schema.registry import SCHEMAS
 
 CONFIGS = planning.config_dir()
 CHOICES = sorted(

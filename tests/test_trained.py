@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vae_cli import UserError, load_run, training
+from vae_cli import UserError, latest_run, load_run, training
 from vae_cli.evaluation import evaluate
 from vae_cli.run import read_summary
 
@@ -35,6 +35,21 @@ def test_encode_decode_reconstruct_sample(folder):
     assert not run.reconstruct(x).requires_grad
     assert run.model.latent_dim == run.config.model.latent_dim == 8
     assert "mlp_vae on digits" in repr(run)
+
+
+def test_codes_walks_and_likelihood_have_the_shapes_they_promise(folder):
+    run = load_run(latest_run(folder.parent))
+    x = run.data().test.x[:2]
+    assert run.interpolate(x[0], x[1], steps=5).shape == (5, 1, 8, 8)
+    assert run.interpolate(x[0], x[1], steps=5)[-1].allclose(run.reconstruct(x)[1], atol=1e-6)
+    assert run.traverse(dims=[3, 0], values=[-1, 0, 1]).shape == (2, 3, 1, 8, 8)
+    codes = run.embed("val")
+    assert codes.mean.shape == codes.stddev.shape == codes.kl.shape == (200, 8)
+    values = run.log_likelihood(x, num_samples=10, seed=0)
+    assert values.equal(run.log_likelihood(x.numpy(), num_samples=10, seed=0))
+    found = run.fit(run.reconstruct(x)[0], num_starts=2, seed=0)
+    assert found.best.decoded.shape == (1, 8, 8)
+    assert found.best.residual_norm < 1e-3
 
 
 def test_wrong_shapes_say_what_is_right(folder):

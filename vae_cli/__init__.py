@@ -1,7 +1,7 @@
 """vae-cli: train autoencoders and VAEs, and use what was trained.
 
-    from vae_cli import load_run
-    run = load_run("outputs/2026-01-31/12-00-00-000000")
+    from vae_cli import latest_run, load_run
+    run = load_run(latest_run("outputs"))
 
 Names are imported when they are first used, so `import vae_cli` costs no `import torch`.
 """
@@ -13,11 +13,16 @@ from vae_cli.errors import RunFailed, UserError
 from vae_cli.version import __version__
 
 if TYPE_CHECKING:
+    from vae_cli.eval_planning import latest_run
     from vae_cli.trained import TrainedRun, load_run
 
-__all__ = ["RunFailed", "TrainedRun", "UserError", "__version__", "load_run"]
+__all__ = ["RunFailed", "TrainedRun", "UserError", "__version__", "latest_run", "load_run"]
 
-_LAZY = {"TrainedRun": "vae_cli.trained", "load_run": "vae_cli.trained"}
+_LAZY = {
+    "TrainedRun": "vae_cli.trained",
+    "latest_run": "vae_cli.eval_planning",
+    "load_run": "vae_cli.trained",
+}
 
 
 def __getattr__(name: str) -> Any:

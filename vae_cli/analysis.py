@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vae_cli.config import Binarize
 from vae_cli.data.interface import Data
 from vae_cli.evaluation import Codes, evaluating
 from vae_cli.likelihoods import (
@@ -28,6 +27,7 @@ from vae_cli.likelihoods import (
 )
 from vae_cli.objectives import log_prior
 from vae_cli.posteriors import DiagonalGaussian
+from vae_cli.schema.datasets import Binarize
 from vae_cli.vae import VAE
 
 IMAGES = 50  # examples at a time; their codes are drawn in portions of at most

@@ -14,20 +14,14 @@ from typing import Any
 import torch
 
 from vae_cli.checking import cannot_take
-from vae_cli.config import (
-    AdamConfig,
-    Component,
-    Config,
-    OptimizerConfig,
-    Precision,
-    RMSpropConfig,
-    SGDConfig,
-)
+from vae_cli.config import Config, Precision
 from vae_cli.corruption import Corruption
 from vae_cli.data.download import default_data_dir
 from vae_cli.data.interface import Data
 from vae_cli.errors import UserError
 from vae_cli.schedules import BetaSchedule, LRSchedule
+from vae_cli.schema.optimization import AdamConfig, OptimizerConfig, RMSpropConfig, SGDConfig
+from vae_cli.schema.registry import Component
 from vae_cli.vae import VAE
 
 PRECISIONS = {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16}

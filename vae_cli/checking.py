@@ -15,22 +15,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_cli.config import (
-    GROUPS,
-    SCHEMAS,
-    ArraysConfig,
-    BetaPDFConfig,
-    CapacityBetaConfig,
-    Config,
-    CosineLRConfig,
-    ImageFolderConfig,
-    PlateauLRConfig,
-    Posterior,
-    SGDConfig,
-    WarmupBetaConfig,
-)
+from vae_cli.config import GROUPS, Config
 from vae_cli.errors import UserError
 from vae_cli.rules import rule_of
+from vae_cli.schema.datasets import ArraysConfig, BetaPDFConfig, ImageFolderConfig
+from vae_cli.schema.losses import CapacityBetaConfig, WarmupBetaConfig
+from vae_cli.schema.models import Posterior
+from vae_cli.schema.optimization import CosineLRConfig, PlateauLRConfig, SGDConfig
+from vae_cli.schema.registry import SCHEMAS
 
 
 def typed(node: DictConfig) -> Config:

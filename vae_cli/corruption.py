@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from vae_cli.config import CorruptionConfig, GaussianNoiseConfig, MaskingConfig
+from vae_cli.schema.losses import CorruptionConfig, GaussianNoiseConfig, MaskingConfig
 
 
 class Corruption(ABC):

@@ -19,10 +19,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vae_cli import planning, resuming
 from vae_cli.checking import explain_value_error, nearest, problems, typed
-from vae_cli.config import Config, Posterior
+from vae_cli.config import Config
 from vae_cli.errors import UserError
 from vae_cli.eval_config import TASKS, EvalConfig, FitTask, key_of
 from vae_cli.rules import rule_of
+from vae_cli.schema.models import Posterior
 
 LATEST = "latest"
 
@@ -148,7 +149,7 @@ def _misfits(task: EvalConfig, config: Config) -> Iterator[str]:
 def find_run(task: EvalConfig) -> Path:
     """The folder of `run=…`. Raises UserError where there is none."""
     if task.run == LATEST:
-        return latest_run(Path(task.outputs).expanduser())
+        return latest_run(task.outputs)
     folder = Path(task.run).expanduser()
     if not folder.is_dir():
         raise UserError(f"run={task.run}: no such folder")
@@ -157,8 +158,9 @@ def find_run(task: EvalConfig) -> Path:
     return folder
 
 
-def latest_run(outputs: Path) -> Path:
+def latest_run(outputs: str | Path) -> Path:
     """The run under a folder that was completed last, sweeps included. Raises UserError."""
+    outputs = Path(outputs).expanduser()
     if not outputs.is_dir():
         raise UserError(f"outputs={outputs}: no such folder; give run=DIR or outputs=DIR")
     found = [

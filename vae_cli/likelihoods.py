@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vae_cli.config import (
+from vae_cli.schema.losses import (
     BernoulliConfig,
     ContinuousBernoulliConfig,
     GaussianConfig,

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vae_cli.config import ElboConfig, ObjectiveConfig
 from vae_cli.posteriors import DiagonalGaussian, Posterior
+from vae_cli.schema.losses import ElboConfig, ObjectiveConfig
 
 
 class Weight(NamedTuple):

@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from vae_cli.config import ContractiveConfig, NoPenaltyConfig, SparseConfig
 from vae_cli.models.interface import Autoencoder
+from vae_cli.schema.losses import ContractiveConfig, NoPenaltyConfig, SparseConfig
 
 
 class Penalty(ABC):

@@ -27,8 +27,9 @@ from yaml import YAMLError
 
 from vae_cli import resuming
 from vae_cli.checking import explain_value_error, nearest, typed, unknown_key
-from vae_cli.config import GROUPS, SCHEMAS, Config
+from vae_cli.config import GROUPS, Config
 from vae_cli.errors import UserError
+from vae_cli.schema.registry import SCHEMAS
 
 
 def config_dir() -> Path:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 
-from vae_cli.config import (
+from vae_cli.schema.losses import (
     BetaScheduleConfig,
     CapacityBetaConfig,
-    CosineLRConfig,
     CyclicalBetaConfig,
+    WarmupBetaConfig,
+)
+from vae_cli.schema.optimization import (
+    CosineLRConfig,
     ExponentialLRConfig,
     PlateauLRConfig,
     SchedulerConfig,
     StepLRConfig,
-    WarmupBetaConfig,
 )
 
 

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from vae_cli import build, checkpoint, console, gallery
 from vae_cli.config import Config, Figures
-from vae_cli.config import Posterior as PosteriorKind
 from vae_cli.data.interface import Data, Split
 from vae_cli.errors import RunFailed
 from vae_cli.evaluation import Evaluation, evaluate
@@ -25,6 +24,7 @@ from vae_cli.objectives import Terms, Weight
 from vae_cli.progressive import Progressive
 from vae_cli.randomness import derive, generator
 from vae_cli.run import Run, device_name, read_summary
+from vae_cli.schema.models import Posterior as PosteriorKind
 from vae_cli.state import Mean, TrainState, is_finished, new_state, note_best, save, steps_per_epoch
 
 log = logging.getLogger(__name__)

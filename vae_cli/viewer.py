@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from vae_cli.config import Config
-from vae_cli.config import Posterior as PosteriorKind
 from vae_cli.data.interface import Data, Split
 from vae_cli.evaluation import Codes, Evaluation, encode, evaluate, evaluating
 from vae_cli.randomness import generator
+from vae_cli.schema.models import Posterior as PosteriorKind
 from vae_cli.vae import VAE
 
 if TYPE_CHECKING:

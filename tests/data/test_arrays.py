@@ -11,11 +11,11 @@ import torch
 from safetensors.numpy import save_file
 
 from vae_cli import build, cli, load_run, training
-from vae_cli.config import Layout
 from vae_cli.data import array_files, memory
 from vae_cli.data.array_files import Unusable, read
 from vae_cli.data.arrays import laid_out
 from vae_cli.errors import UserError
+from vae_cli.schema.datasets import Layout
 
 SOURCE = np.random.default_rng(0)
 IMAGES = SOURCE.integers(0, 256, (60, 6, 5), dtype=np.uint8)

@@ -22,14 +22,8 @@ from pathlib import Path
 
 import pytest
 
-from vae_cli.data.download import (
-    FASHION_MNIST,
-    MNIST,
-    FileSet,
-    IdxFile,
-    default_data_dir,
-    fetch,
-)
+from vae_cli.data.download import FASHION_MNIST, MNIST, default_data_dir, fetch
+from vae_cli.data.sources import FileSet, IdxFile
 from vae_cli.errors import UserError
 
 RANDOM = random.Random(0)
@@ -517,7 +511,8 @@ def test_a_file_that_cannot_be_written_is_not_the_mirrors_fault(tmp_path: Path, 
 FETCH = """
 import sys
 from pathlib import Path
-from vae_cli.data.download import FileSet, IdxFile, fetch
+from vae_cli.data.download import fetch
+from vae_cli.data.sources import FileSet, IdxFile
 
 assert "torch" not in sys.modules
 assert "torchvision" not in sys.modules

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from vae_cli.config import Binarize
 from vae_cli.data.interface import Data, Split, carve_test, carve_validation
 from vae_cli.errors import UserError
+from vae_cli.schema.datasets import Binarize
 
 
 def numbered(count: int) -> Split:

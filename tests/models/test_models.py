@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from vae_cli import build
-from vae_cli.config import Activation
 from vae_cli.models.interface import ACTIVATIONS
 from vae_cli.posteriors import DiagonalGaussian, Point
+from vae_cli.schema.models import Activation
 
 IMAGES = [(1, 28, 28), (3, 32, 32), (1, 8, 8), (3, 31, 17), (5, 1, 9), (2, 64, 48)]
 

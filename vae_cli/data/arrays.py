@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from vae_cli import console
-from vae_cli.config import ArraysConfig, Binarize, Layout, Scale
 from vae_cli.data.array_files import Array, Unusable, read
 from vae_cli.data.interface import Curves, Data, Split, carve_test, carve_validation
 from vae_cli.errors import UserError
+from vae_cli.schema.datasets import ArraysConfig, Binarize, Layout, Scale
 
 COLOURS = (1, 3, 4)  # sizes that mark an axis of channels
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vae_cli.config import BetaPDFConfig, Quantity
 from vae_cli.data.interface import Curves, Data, Split, carve_validation
+from vae_cli.schema.datasets import BetaPDFConfig, Quantity
 
 
 def load(config: BetaPDFConfig, data_dir: Path) -> Data:

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from vae_cli.config import DigitsConfig
 from vae_cli.data.interface import SPLIT_SEED, Data, Split, carve_validation
 from vae_cli.errors import UserError
+from vae_cli.schema.datasets import DigitsConfig
 
 
 def load(config: DigitsConfig, data_dir: Path) -> Data:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from vae_cli import console
-from vae_cli.config import ImageFolderConfig
 from vae_cli.data import images
 from vae_cli.data.interface import Data, Split, carve_test, carve_validation
 from vae_cli.data.streaming import Streamed, in_threads, printable
 from vae_cli.errors import UserError
+from vae_cli.schema.datasets import ImageFolderConfig
 
 log = logging.getLogger(__name__)
 

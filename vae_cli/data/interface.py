@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from vae_cli.config import Binarize
 from vae_cli.data.streaming import Streamed, place
 from vae_cli.errors import UserError
+from vae_cli.schema.datasets import Binarize
 
 # the carving of a validation set depends on nothing but the sizes, so runs with different seeds
 # are measured on the same examples

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from vae_cli.config import IdxImagesConfig
 from vae_cli.data import download
 from vae_cli.data.idx import read_idx
 from vae_cli.data.interface import Data, Split, carve_validation
+from vae_cli.schema.datasets import IdxImagesConfig
 
 FILES = {"mnist": download.MNIST, "fashion_mnist": download.FASHION_MNIST}
 CLASSES = {

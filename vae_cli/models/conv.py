@@ -6,9 +6,9 @@ import math
 
 from torch import Tensor, nn
 
-from vae_cli.config import ConvConfig
 from vae_cli.models.interface import ACTIVATIONS, Autoencoder
 from vae_cli.posteriors import Posterior
+from vae_cli.schema.models import ConvConfig
 
 
 class Conv(Autoencoder):

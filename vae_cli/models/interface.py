@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from vae_cli.config import Activation, ModelConfig
-from vae_cli.config import Posterior as PosteriorKind
 from vae_cli.posteriors import DiagonalGaussian, Point, Posterior
+from vae_cli.schema.models import Activation, ModelConfig
+from vae_cli.schema.models import Posterior as PosteriorKind
 
 ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     Activation.relu: nn.ReLU,

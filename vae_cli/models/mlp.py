@@ -7,9 +7,9 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from vae_cli.config import MLPConfig
 from vae_cli.models.interface import ACTIVATIONS, Autoencoder
 from vae_cli.posteriors import Posterior
+from vae_cli.schema.models import MLPConfig
 
 
 class MLP(Autoencoder):

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from vae_cli import figures
-from vae_cli.config import BetaPDFConfig
 from vae_cli.console import quoted
 from vae_cli.data import beta_pdf
 from vae_cli.data.interface import Data
 from vae_cli.errors import UserError
 from vae_cli.eval_config import FitTask
 from vae_cli.files import write_json
+from vae_cli.schema.datasets import BetaPDFConfig
 from vae_cli.tasks.interface import Report, curve_axes, seed_of, shown, write_npz
 from vae_cli.trained import TrainedRun
 

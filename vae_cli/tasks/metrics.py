@@ -10,13 +10,13 @@ import torch
 
 from vae_cli import analysis, build
 from vae_cli.analysis import Probe
-from vae_cli.config import Posterior as PosteriorKind
 from vae_cli.data.interface import Data
 from vae_cli.eval_config import MetricsTask
 from vae_cli.evaluation import Codes, Evaluation, encode, evaluate
 from vae_cli.files import write_json
 from vae_cli.randomness import generator
 from vae_cli.run import read_summary
+from vae_cli.schema.models import Posterior as PosteriorKind
 from vae_cli.state import steps_per_epoch
 from vae_cli.tasks.interface import Report, seed_of
 from vae_cli.trained import TrainedRun
@@ -105,7 +105,8 @@ def _rows(result: dict[str, Any], found: Evaluation, probe: Probe | None) -> dic
         rows["mutual information"] = (
             f"{result['mutual_information']:.3f} ±"
             f" {result['mutual_information_standard_error']:.3f} nats (at most"
-            f" {result['mutual_information_bound']:.3f}, log of {result['mutual_information_codes']:,} codes)"
+            f" {result['mutual_information_bound']:.3f}, the logarithm of"
+            f" {result['mutual_information_codes']:,} codes)"
         )
         rows["KL(q(z) || p(z))"] = f"{result['marginal_kl']:.3f} nats"
     moments = result["aggregate_posterior"]

@@ -9,13 +9,13 @@ import torch
 from tqdm import tqdm
 
 from vae_cli import analysis
-from vae_cli.config import Binarize
 from vae_cli.data.interface import Data
 from vae_cli.errors import UserError
 from vae_cli.eval_config import NLLTask
 from vae_cli.files import write_json
 from vae_cli.likelihoods import Bernoulli, SquaredError
 from vae_cli.randomness import generator
+from vae_cli.schema.datasets import Binarize
 from vae_cli.tasks.interface import Report, seed_of, write_npz
 from vae_cli.trained import TrainedRun
 

@@ -8,12 +8,12 @@ import torch
 
 from vae_cli import analysis, figures
 from vae_cli.checking import nearest
-from vae_cli.config import Posterior as PosteriorKind
 from vae_cli.data.interface import Data
 from vae_cli.errors import UserError
 from vae_cli.eval_config import By, InterpolateTask, SampleTask, TraverseTask
 from vae_cli.evaluation import encode
 from vae_cli.figures.style import code_name
+from vae_cli.schema.models import Posterior as PosteriorKind
 from vae_cli.tasks.interface import (
     Report,
     curve_axes,
