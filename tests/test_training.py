@@ -1,5 +1,9 @@
 import json
 import math
+import os
+import shutil
+import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,6 +104,18 @@ def test_a_run_stopped_in_its_first_epoch_can_be_resumed(make_config, tmp_path, 
     assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
 
 
+def test_a_signal_while_a_picture_is_drawn_ends_the_run(make_config, tmp_path, monkeypatch):
+    def stopped(*args: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    monkeypatch.setattr(training.Progressive, "_draw", stopped)
+    with pytest.raises(training.Interrupted) as stop:
+        training.train(make_config("dataset=digits", "epochs=1"), tmp_path)
+    assert stop.value.by_signal
+    assert read_summary(tmp_path)["status"] == "interrupted"
+
+
 # loss, reconstruction and KL of the first three epochs: they move only when the mathematics does
 GOLDEN = {
     "model=mlp_vae": [
@@ -145,6 +161,19 @@ def test_the_first_loss_of_untrained_networks_is_near_its_closed_form(make_confi
     assert metrics["reconstruction"].item() == pytest.approx(64 * math.log(2), rel=0.02)
     assert 0 < metrics["kl"] < 0.5
     assert loss.item() == pytest.approx(float(metrics["reconstruction"] + metrics["kl"]), rel=1e-6)
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
+def test_compiled_training_is_the_same_mathematics(make_config, tmp_path):
+    plain = make_config(*DIGITS, "epochs=2", "dataset.val_size=0", "batch_size=650")
+    training.train(plain, tmp_path / "plain")
+    training.train(replace(plain, compile=True), tmp_path / "compiled")
+    losses = [
+        torch.tensor([line["train/loss"] for line in read_metrics(tmp_path / name)])
+        for name in ("plain", "compiled")
+    ]
+    torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-4)
 
 
 def test_every_example_is_trained_on_once_an_epoch(make_config, tmp_path, monkeypatch):

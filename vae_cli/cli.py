@@ -36,7 +36,11 @@ USAGE_ERROR, FAILED, INTERRUPTED, TERMINATED = 2, 1, 130, 143
 
 def main() -> NoReturn:
     """Entry point of `vae-train` and `python -m vae_cli`."""
-    sys.exit(run(sys.argv[1:]))
+    try:
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # before any work began
+        code = _say_interrupted()
+    sys.exit(code)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -100,12 +104,16 @@ def _job(config: Config, folder: Path, resumed: bool) -> int:
         return 0
     except UserError as error:
         log.error("%s", error)
-        if not resumed and not (folder / "config.yaml").exists():
+        if not resumed:
             _remove_unused(folder)
         return complain(error)
     except training.Interrupted as stop:
         print(f"vae-train: {stop}", file=sys.stderr)
         return TERMINATED if stop.by_signal else INTERRUPTED
+    except KeyboardInterrupt:  # while the data was loaded
+        if not resumed:
+            _remove_unused(folder)
+        return _say_interrupted()
     except RunFailed as error:
         log.error("%s", error)
         print(f"vae-train: {error}\n           the run's folder is {folder}", file=sys.stderr)
@@ -118,6 +126,11 @@ def _job(config: Config, folder: Path, resumed: bool) -> int:
             file=sys.stderr,
         )
         return FAILED
+
+
+def _say_interrupted() -> int:
+    print("vae-train: interrupted before training began", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _remove_unused(folder: Path) -> None:

@@ -133,10 +133,9 @@ class Run:
         """TensorBoard's text, custom chart and HParams row; the row stays in this folder's run."""
         yaml = OmegaConf.to_yaml(OmegaConf.create(plain))
         self.tensorboard.add_text("config", f"```yaml\n{yaml}```", 0)
-        charts = {
-            "reconstruction and KL": ["train/reconstruction", "train/kl"],
-            "reconstruction and KL, validation": ["val/reconstruction", "val/kl"],
-        }
+        charts = {"reconstruction and KL": ["train/reconstruction", "train/kl"]}
+        if self.config.dataset.val_size != 0:
+            charts["reconstruction and KL, validation"] = ["val/reconstruction", "val/kl"]
         layout = {title: ["Multiline", tags] for title, tags in charts.items()}
         self.tensorboard.add_custom_scalars({"nats per example": layout})
         self._write_summaries(*self._hparams()[:2])

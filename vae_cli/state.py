@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from vae_cli.config import Config
 from vae_cli.corruption import Corruption
 from vae_cli.data.interface import Data
 from vae_cli.errors import UserError
+from vae_cli.objectives import Terms
 from vae_cli.schedules import BetaSchedule, LRSchedule
 from vae_cli.vae import VAE
 
@@ -26,6 +28,7 @@ class TrainState:
     """All that changes while training, and the schedules. What `last.ckpt` holds."""
 
     vae: VAE
+    loss: Callable[..., Terms]  # vae's forward pass, compiled or not
     averaged: AveragedModel | None  # running average of the weights (`ema`)
     optimizer: torch.optim.Optimizer
     beta: BetaSchedule
@@ -82,6 +85,7 @@ def new_state(config: Config, data: Data, device: torch.device) -> TrainState:
         averaged = AveragedModel(vae, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
     return TrainState(
         vae,
+        torch.compile(vae.forward) if config.compile else vae.forward,
         averaged,
         build.optimizer(config.optimizer, vae),
         build.beta_schedule(config, steps),

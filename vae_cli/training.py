@@ -20,7 +20,7 @@ from vae_cli.config import Config, Figures
 from vae_cli.data.interface import Data, Split
 from vae_cli.errors import RunFailed
 from vae_cli.evaluation import Evaluation, evaluate
-from vae_cli.objectives import Terms, Weight
+from vae_cli.objectives import Weight
 from vae_cli.progressive import Progressive
 from vae_cli.randomness import derive, generator
 from vae_cli.run import Run, device_name, read_summary
@@ -30,8 +30,11 @@ from vae_cli.state import Mean, TrainState, is_finished, new_state, note_best, s
 log = logging.getLogger(__name__)
 
 
-class Interrupted(Exception):
-    """Ctrl-C or a signal ended the run; everything up to the last checkpoint is kept."""
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or a signal ended the run; everything up to the last checkpoint is kept.
+
+    Not an Exception: what forgives a failed picture must not swallow it.
+    """
 
     def __init__(self, message: str, by_signal: bool) -> None:
         super().__init__(message)
@@ -66,7 +69,7 @@ def train(config: Config, folder: Path) -> None:
                 save(run.last, state, config, data)
             fit(state, data, config, run)
             finish(state, data, config, run)
-    except (KeyboardInterrupt, Interrupted) as stop:
+    except KeyboardInterrupt as stop:
         run.close("interrupted", epochs=state.epoch, seconds=state.seconds)
         raise Interrupted(
             f"interrupted; {state.epoch} of {config.epochs} epochs are kept, go on with"
@@ -170,7 +173,7 @@ def train_step(
         device=x.device,
     )
     seen = state.corruption(x, noise_generator)
-    terms: Terms = vae(x, noise, weight, seen)
+    terms = state.loss(x, noise, weight, seen)
     optimizer.zero_grad(set_to_none=True)
     terms.loss.backward()
     if grad_clip is not None:
