@@ -27,6 +27,7 @@ from vae_cli.config import Config
 from vae_cli.errors import RunFailed, UserError
 from vae_cli.help import help_text
 from vae_cli.planning import Plan, config_dir, one_line, plan, register
+from vae_cli.stopping import Interrupted
 from vae_cli.version import __version__
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ def _job(config: Config, folder: Path, resumed: bool) -> int:
         if not resumed:
             _remove_unused(folder)
         return complain(error)
-    except training.Interrupted as stop:
+    except Interrupted as stop:
         print(f"vae-train: {stop}", file=sys.stderr)
         return TERMINATED if stop.by_signal else INTERRUPTED
     except KeyboardInterrupt:  # while the data was loaded

@@ -5,12 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import os
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import torch
 from torch import Tensor
@@ -26,19 +22,9 @@ from vae_cli.randomness import derive, generator
 from vae_cli.run import Run, device_name, read_summary
 from vae_cli.schema.models import Posterior as PosteriorKind
 from vae_cli.state import Mean, TrainState, is_finished, new_state, note_best, save, steps_per_epoch
+from vae_cli.stopping import Interrupted, Stop, stop_signals
 
 log = logging.getLogger(__name__)
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or a signal ended the run; everything up to the last checkpoint is kept.
-
-    Not an Exception: what forgives a failed picture must not swallow it.
-    """
-
-    def __init__(self, message: str, by_signal: bool) -> None:
-        super().__init__(message)
-        self.by_signal = by_signal
 
 
 # ------------------------------------------------------------------------------------- the training
@@ -64,17 +50,17 @@ def train(config: Config, folder: Path) -> None:
     )
     _greet(config, run, data, resumed, state)
     try:
-        with _stop_signals():
+        with stop_signals() as stop:
             if not resumed:
                 save(run.last, state, config, data)
-            fit(state, data, config, run)
+            fit(state, data, config, run, stop)
             finish(state, data, config, run)
-    except KeyboardInterrupt as stop:
+    except KeyboardInterrupt as interrupt:
         run.close("interrupted", epochs=state.epoch, seconds=state.seconds)
         raise Interrupted(
             f"interrupted; {state.epoch} of {config.epochs} epochs are kept, go on with"
             f" vae-train resume={console.quoted(folder)}",
-            by_signal=isinstance(stop, Interrupted),
+            by_signal=getattr(interrupt, "by_signal", False),
         ) from None
     except BaseException as error:
         reason = f"{type(error).__name__}: {error}"
@@ -82,7 +68,7 @@ def train(config: Config, folder: Path) -> None:
         raise
 
 
-def fit(state: TrainState, data: Data, config: Config, run: Run) -> None:
+def fit(state: TrainState, data: Data, config: Config, run: Run, stop: Stop) -> None:
     """Train to the last epoch: update, validate, log, save."""
     steps = steps_per_epoch(config, data)
     pictures = Progressive(data, config, run)
@@ -91,7 +77,7 @@ def fit(state: TrainState, data: Data, config: Config, run: Run) -> None:
             pictures.draw(state.measured, state.step)
         while not is_finished(state, config):
             started = time.perf_counter()
-            record = train_epoch(state, data, config, run, progress)
+            record = train_epoch(state, data, config, run, progress, stop)
             examples_per_second = len(data.train) / (time.perf_counter() - started)
             if data.val is not None:
                 found = _evaluate(state, data, data.val, config)
@@ -117,7 +103,12 @@ def fit(state: TrainState, data: Data, config: Config, run: Run) -> None:
 
 
 def train_epoch(
-    state: TrainState, data: Data, config: Config, run: Run, progress: console.Progress
+    state: TrainState,
+    data: Data,
+    config: Config,
+    run: Run,
+    progress: console.Progress,
+    stop: Stop,
 ) -> dict[str, float]:
     """One pass over the training set. Returns the epoch's means, as metrics.jsonl keeps them."""
     device = data.train.x.device
@@ -138,6 +129,7 @@ def train_epoch(
         metrics = train_step(state, x, noise_generator, weight, lr, config.grad_clip)
         window.add(metrics, len(x))
         state.step += 1
+        stop.check()
         if state.step % config.log_every == 0:
             numbers = window.read()  # waits for the device: the only place in the loop
             epoch_mean.merge(window)
@@ -243,24 +235,6 @@ def _set_determinism(config: Config) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cudnn.benchmark = not config.deterministic
-
-
-@contextmanager
-def _stop_signals() -> Iterator[None]:
-    """SIGTERM ends the run as Ctrl-C does."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Interrupted("", by_signal=True)
-
-    try:
-        former = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not in the main thread: whoever started us minds the signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)
 
 
 def _greet(config: Config, run: Run, data: Data, resumed: bool, state: TrainState) -> None:

@@ -1,0 +1,57 @@
+"""Ctrl-C and SIGTERM: the step that is under way ends, then the run stops where it can go on."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or a signal ended the run; everything up to the last checkpoint is kept.
+
+    Not an Exception: what forgives a failed picture must not swallow it.
+    """
+
+    def __init__(self, message: str, by_signal: bool) -> None:
+        super().__init__(message)
+        self.by_signal = by_signal
+
+
+class Stop:
+    """Whether the run has been asked to stop."""
+
+    def __init__(self) -> None:
+        self.requested: int | None = None
+
+    def check(self) -> None:
+        """Raise Interrupted if it has."""
+        if self.requested is not None:
+            raise Interrupted("", by_signal=self.requested == signal.SIGTERM)
+
+
+@contextmanager
+def stop_signals() -> Iterator[Stop]:
+    """A Stop that Ctrl-C and SIGTERM set. A second one does not wait for the step to end.
+
+    An exception raised at any line, as Python's own Ctrl-C is, can land inside a library that is
+    not written for it; the loop asks at a line of its choosing instead.
+    """
+    stop = Stop()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.requested is not None:
+            stop.check()
+        stop.requested = number
+
+    try:
+        former = {n: signal.signal(n, ask) for n in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread: whoever started us minds the signals
+        yield stop
+        return
+    try:
+        yield stop
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
