@@ -8,12 +8,17 @@ import torch
 from vae_cli import build, checkpoint, load_run, planning, training
 from vae_cli.config import GROUPS
 from vae_cli.data.interface import Data, Split
-from vae_cli.objectives import Weight
 from vae_cli.state import new_state, save
+from vae_cli.step import Now, train_step
 
 # 30 training images: the contract is about shapes and files, not about learning
 SMALL = ("dataset=digits", "dataset.val_size=20", "dataset.test_size=1747", "batch_size=15")
-WEIGHT = Weight(torch.tensor(0.1), torch.tensor(0.0))
+
+
+def now(lr: float) -> Now:
+    return Now(torch.tensor(0.1), torch.tensor(0.0), torch.tensor(lr))
+
+
 CHOICES = sorted(
     (path.parent.name, path.stem)
     for group in GROUPS
@@ -43,10 +48,7 @@ def test_every_model_learns_under_every_likelihood(make_config, model, likelihoo
     state = new_state(config, data, torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
     x = data.train.x
-    losses = [
-        float(training.train_step(state, x, generator, WEIGHT, 3e-3, None)["loss"])
-        for _ in range(40)
-    ]
+    losses = [float(train_step(state, x, generator, now(3e-3), config)["loss"]) for _ in range(40)]
     assert losses[-1] < 0.98 * losses[0]
     assert all(p.grad is not None for p in state.vae.parameters())
 
@@ -59,7 +61,7 @@ def test_several_samples_and_bf16_on_images_of_any_size(make_config, tmp_path, m
     data = Data("random", split, None, split)
     state = new_state(replace(config, batch_size=8), data, torch.device("cpu"))
     x = data.prepare(split.x, torch.Generator())
-    metrics = training.train_step(state, x, torch.Generator(), WEIGHT, 1e-3, None)
+    metrics = train_step(state, x, torch.Generator(), now(1e-3), config)
     assert all(term.isfinite() and term.dtype == torch.float32 for term in metrics.values())
     assert all(p.dtype == torch.float32 for p in state.vae.parameters())
     save(tmp_path / "a.ckpt", state, config, data)

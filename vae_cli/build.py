@@ -19,6 +19,7 @@ from vae_cli.corruption import Corruption
 from vae_cli.data.download import default_data_dir
 from vae_cli.data.interface import Data
 from vae_cli.errors import UserError
+from vae_cli.optimizers import Adam
 from vae_cli.schedules import BetaSchedule, LRSchedule
 from vae_cli.schema.optimization import AdamConfig, OptimizerConfig, RMSpropConfig, SGDConfig
 from vae_cli.schema.registry import Component
@@ -118,12 +119,11 @@ def optimizer(config: OptimizerConfig, module: VAE) -> torch.optim.Optimizer:
     fused = parameters[0].device.type in ("cpu", "cuda")
     match config:
         case AdamConfig():
-            kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
-            betas = (config.beta1, config.beta2)
-            adam: torch.optim.Optimizer = kind(
-                parameters, betas=betas, eps=config.eps, fused=fused, **common
-            )
-            return adam
+            common |= {"betas": (config.beta1, config.beta2), "eps": config.eps}
+            if fused:
+                return Adam(parameters, decoupled=config.name == "adamw", **common)
+            kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
+            return kind(parameters, **common)
         case SGDConfig():
             return torch.optim.SGD(
                 parameters,

@@ -15,13 +15,18 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_cli.config import GROUPS, Config
+from vae_cli.config import GROUPS, Config, OnNonfinite
 from vae_cli.errors import UserError
 from vae_cli.rules import rule_of
 from vae_cli.schema.datasets import ArraysConfig, BetaPDFConfig, ImageFolderConfig
 from vae_cli.schema.losses import CapacityBetaConfig, WarmupBetaConfig
 from vae_cli.schema.models import Posterior
-from vae_cli.schema.optimization import CosineLRConfig, PlateauLRConfig, SGDConfig
+from vae_cli.schema.optimization import (
+    CosineLRConfig,
+    PlateauLRConfig,
+    RMSpropConfig,
+    SGDConfig,
+)
 from vae_cli.schema.registry import SCHEMAS
 
 
@@ -204,6 +209,11 @@ def _impossible(c: Config) -> Iterator[str]:
         )
     if isinstance(c.optimizer, SGDConfig) and c.optimizer.nesterov and c.optimizer.momentum == 0:
         yield "optimizer.nesterov=true needs optimizer.momentum > 0"
+    if c.on_nonfinite is OnNonfinite.skip and isinstance(c.optimizer, RMSpropConfig):
+        yield (
+            f"on_nonfinite=skip cannot leave out an update of optimizer={c.optimizer.name};"
+            " use optimizer=adam, adamw or sgd"
+        )
 
 
 def cannot_take(c: Config) -> str:

@@ -22,6 +22,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from vae_cli import cpu
 from vae_cli.checking import typed
 from vae_cli.config import Config
 from vae_cli.errors import RunFailed, UserError
@@ -37,6 +38,7 @@ USAGE_ERROR, FAILED, INTERRUPTED, TERMINATED = 2, 1, 130, 143
 
 def main() -> NoReturn:
     """Entry point of `vae-train` and `python -m vae_cli`."""
+    cpu.before_torch()
     try:
         code = run(sys.argv[1:])
     except KeyboardInterrupt:  # before any work began

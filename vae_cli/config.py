@@ -28,6 +28,11 @@ class Precision(Enum):
     bf16 = "bf16"
 
 
+class OnNonfinite(Enum):
+    stop = "stop"
+    skip = "skip"
+
+
 class Figures(Enum):
     auto = "auto"
     none = "none"
@@ -51,6 +56,7 @@ class Config:
     )
     precision: Precision = value("fp32 | bf16 (networks in bfloat16, losses and weights in fp32)")
     compile: bool = value("compile the networks with torch.compile")
+    cuda_graph: bool = value("record a training step once and replay it (CUDA only)")
     data_dir: str | None = value("where datasets are kept; null: $VAE_DATA_DIR or the user's cache")
     resume: str | None = value("a run folder to go on with")
     figures: Figures = value("auto: draw what fits the model and the data; none: draw nothing")
@@ -69,6 +75,13 @@ class Config:
         below=1,
     )
     grad_clip: float | None = value("largest norm of the gradient; null: no limit", above=0)
+    on_nonfinite: OnNonfinite = value(
+        "stop | skip: what to do about a loss or gradient that is NaN or infinite (skip: leave out"
+        " that update and count it)"
+    )
+    checkpoint_minutes: float | None = value(
+        "also write last.ckpt inside an epoch, this often; null: only at an epoch's end", above=0
+    )
     patience: int | None = value(
         "stop after this many epochs without a better `monitor`; null: never", at_least=1
     )

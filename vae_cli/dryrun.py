@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from vae_cli import build, console
 from vae_cli.config import Config
 from vae_cli.data.interface import Data
-from vae_cli.objectives import Weight
 from vae_cli.randomness import generator
 from vae_cli.state import TrainState, new_state, steps_per_epoch
-from vae_cli.training import train_step
+from vae_cli.step import Now, train_step
 
 TIMED_STEPS = 5
 
@@ -59,9 +58,8 @@ def dry_run(config: Config) -> None:
 def _step(state: TrainState, data: Data, config: Config) -> None:
     noise = generator(data.train.x.device, config.seed, "dry run")
     x = data.prepare(data.train.x, noise)
-    beta = torch.tensor(config.beta, device=x.device)
-    weight = Weight(beta, torch.zeros_like(beta))
-    train_step(state, x, noise, weight, config.optimizer.lr, config.grad_clip)
+    now = torch.tensor([config.beta, 0.0, config.optimizer.lr], device=x.device)
+    train_step(state, x, noise, Now(*now.unbind()), config)
 
 
 def _time_a_step(state: TrainState, data: Data, config: Config) -> float:

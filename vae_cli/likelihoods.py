@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from vae_cli.schema.losses import (
@@ -51,7 +52,7 @@ class Bernoulli(Likelihood):
         super().__init__()
 
     def log_prob(self, x: Tensor, params: Tensor) -> Tensor:
-        return _sum(_bernoulli_log_prob(x, params))
+        return _bernoulli_log_prob(x, params)
 
     def mean(self, params: Tensor) -> Tensor:
         return params.sigmoid()
@@ -67,7 +68,7 @@ class ContinuousBernoulli(Likelihood):
         super().__init__()
 
     def log_prob(self, x: Tensor, params: Tensor) -> Tensor:
-        return _sum(_bernoulli_log_prob(x, params) + _log_normaliser(params))
+        return _bernoulli_log_prob(x, params) + _sum(_log_normaliser(params))
 
     def mean(self, params: Tensor) -> Tensor:
         # 1 / (1 - exp(-l)) - 1 / l, and its Taylor series where both terms are huge
@@ -164,32 +165,31 @@ def _sum(values: Tensor) -> Tensor:
 
 
 class _BernoulliLogProb(torch.autograd.Function):
-    """x l - softplus(l) with its gradient x - sigmoid(l) written out.
+    """The sum of x l - softplus(l) with its gradient x - p, p = sigmoid(l), written out.
 
-    The value is computed as x l - relu(l) + log(sigmoid(|l|)): the same number as torch's
+    softplus(l) is computed as relu(l) - log(max(p, 1 - p)): the same number as in torch's
     binary_cross_entropy_with_logits, several times faster on a CPU because log1p is avoided.
     """
 
-    generate_vmap_rule = True
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, logits: Tensor) -> Tensor:
+        p = logits.sigmoid()
+        if ctx.needs_input_grad[1]:
+            ctx.save_for_backward(x - p)
+        log_prob = p.sub_(0.5).abs_().add_(0.5).log_()
+        return _sum(log_prob.addcmul_(x.expand_as(logits), logits).sub_(logits.relu()))
 
     @staticmethod
-    def forward(x: Tensor, logits: Tensor) -> Tensor:
-        return x * logits - logits.relu() + logits.abs().sigmoid().log()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
-        x, logits = ctx.saved_tensors
-        return None, grad * (x - logits.sigmoid())
+        (slope,) = ctx.saved_tensors  # [K, B, *shape]
+        return None, grad.reshape(*grad.shape, *[1] * (slope.dim() - 2)) * slope
 
 
 def _bernoulli_log_prob(x: Tensor, logits: Tensor) -> Tensor:
-    """log Bernoulli(x; sigmoid(logits)), element by element. x broadcasts over K."""
+    """log Bernoulli(x; sigmoid(logits)). x [B, *shape], logits [K, B, *shape] -> [K, B]."""
     if torch.compiler.is_compiling():
-        return x * logits - F.softplus(logits)  # the compiler fuses this by itself
+        return _sum(x * logits - F.softplus(logits))  # the compiler fuses this by itself
     result: Tensor = _BernoulliLogProb.apply(x, logits)
     return result
 

@@ -46,6 +46,8 @@ NOT_HPARAMS = frozenset(
         "image_every",
         "dry_run",
         "compile",
+        "cuda_graph",
+        "checkpoint_minutes",
         "deterministic",
     }
 )

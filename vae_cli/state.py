@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import nn
 
 from vae_cli import build, checkpoint
+from vae_cli.averaging import Averaged
 from vae_cli.checking import as_container
 from vae_cli.config import Config
 from vae_cli.corruption import Corruption
 from vae_cli.data.interface import Data
 from vae_cli.errors import UserError
+from vae_cli.meter import Meter
 from vae_cli.objectives import Terms
 from vae_cli.schedules import BetaSchedule, LRSchedule
 from vae_cli.vae import VAE
@@ -29,19 +30,23 @@ class TrainState:
 
     vae: VAE
     loss: Callable[..., Terms]  # vae's forward pass, compiled or not
-    averaged: AveragedModel | None  # running average of the weights (`ema`)
+    parameters: list[nn.Parameter]  # vae's
+    averaged: Averaged | None  # running average of the weights (`ema`)
     optimizer: torch.optim.Optimizer
     beta: BetaSchedule
     lr: LRSchedule
     corruption: Corruption
+    meter: Meter  # of the epoch that is under way
     epoch: int = 0  # epochs finished
     step: int = 0  # updates made
     best: float | None = None  # of the monitored metric
     best_epoch: int = 0
     waited: int = 0  # epochs since the best
+    kept_step: int = 0  # that of the newest checkpoint
     seconds: float = 0.0  # spent so far, earlier sessions included
+    epoch_seconds: float = 0.0  # those of them that belong to the epoch that is under way
 
-    PLAIN = ("epoch", "step", "best", "best_epoch", "waited", "seconds")
+    PLAIN = ("epoch", "step", "best", "best_epoch", "waited", "seconds", "epoch_seconds")
 
     @property
     def measured(self) -> VAE:
@@ -51,6 +56,11 @@ class TrainState:
         assert isinstance(self.averaged.module, VAE)
         return self.averaged.module
 
+    def spent(self, seconds: float) -> None:
+        """Time that has gone into the epoch that is under way."""
+        self.seconds += seconds
+        self.epoch_seconds += seconds
+
     def state_dict(self) -> dict[str, Any]:
         """Everything a resume needs. "vae" holds the measured weights in every checkpoint."""
         averaged = {} if self.averaged is None else {"trained": self.vae.state_dict()}
@@ -59,6 +69,7 @@ class TrainState:
             **averaged,
             "optimizer": self.optimizer.state_dict(),
             "lr": self.lr.state(),
+            "meter": self.meter.state_dict(),
             **{name: getattr(self, name) for name in self.PLAIN},
         }
 
@@ -67,9 +78,9 @@ class TrainState:
         self.measured.load_state_dict(state["vae"])
         if self.averaged is not None:
             self.vae.load_state_dict(state["trained"])
-            self.averaged.n_averaged.fill_(state["step"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.lr.load(state["lr"])
+        self.meter.load_state_dict(state["meter"])
         for name in self.PLAIN:
             setattr(self, name, state[name])
 
@@ -79,18 +90,16 @@ def new_state(config: Config, data: Data, device: torch.device) -> TrainState:
     steps = steps_per_epoch(config, data)
     vae = build.vae(config, data.shape).to(device)
     _refuse_single_example_batch(config, data, vae)
-    averaged = None
-    if config.ema is not None:
-        # use_buffers=False copies BatchNorm's statistics, which are running averages already
-        averaged = AveragedModel(vae, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
     return TrainState(
         vae,
         torch.compile(vae.forward) if config.compile else vae.forward,
-        averaged,
+        list(vae.parameters()),
+        None if config.ema is None else Averaged(vae, config.ema),
         build.optimizer(config.optimizer, vae),
         build.beta_schedule(config, steps),
         build.lr_schedule(config, steps),
         build.corruption(config),
+        Meter(config.log_every, device),
     )
 
 
@@ -124,33 +133,7 @@ def save(path: Path, state: TrainState, config: Config, data: Data) -> None:
     """Write a checkpoint: the state, and what a model is rebuilt from."""
     about = {"config": as_container(config), "shape": list(data.shape)}
     checkpoint.save(path, state.state_dict() | about)
-
-
-class Mean:
-    """Weighted means of metrics, summed on the device; reading them waits for the device."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.count = 0
-
-    def add(self, metrics: dict[str, Tensor], count: int) -> None:
-        """The means over `count` more examples."""
-        for name, value in metrics.items():
-            if name in self.sums:
-                self.sums[name].add_(value, alpha=count)
-            else:
-                self.sums[name] = value * count
-        self.count += count
-
-    def merge(self, other: Mean) -> None:
-        """What another has summed."""
-        for name, value in other.sums.items():
-            self.sums[name] = self.sums.get(name, 0) + value.double()
-        self.count += other.count
-
-    def read(self) -> dict[str, float]:
-        """The means so far."""
-        return {name: float(value) / self.count for name, value in self.sums.items()}
+    state.kept_step = state.step
 
 
 def _refuse_single_example_batch(config: Config, data: Data, vae: VAE) -> None:

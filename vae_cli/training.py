@@ -1,27 +1,26 @@
-"""Training, top to bottom: `train` sets up, `fit` is the loop, `train_step` is one update."""
+"""Training, top to bottom: `train` sets up, `fit` is the loop; one update is in `step.py`."""
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from vae_cli import build, checkpoint, console, gallery
-from vae_cli.config import Config, Figures
+from vae_cli import build, checkpoint, console, cpu, gallery, graphs, trouble
+from vae_cli.config import Config, Figures, OnNonfinite
 from vae_cli.data.interface import Data, Split
-from vae_cli.errors import RunFailed
 from vae_cli.evaluation import Evaluation, evaluate
-from vae_cli.objectives import Weight
 from vae_cli.progressive import Progressive
 from vae_cli.randomness import derive, generator
 from vae_cli.run import Run, device_name, read_summary
 from vae_cli.schema.models import Posterior as PosteriorKind
-from vae_cli.state import Mean, TrainState, is_finished, new_state, note_best, save, steps_per_epoch
+from vae_cli.state import TrainState, is_finished, new_state, note_best, save, steps_per_epoch
+from vae_cli.step import Now, train_step
 from vae_cli.stopping import Interrupted, Stop, stop_signals
 
 log = logging.getLogger(__name__)
@@ -32,10 +31,12 @@ log = logging.getLogger(__name__)
 
 def train(config: Config, folder: Path) -> None:
     """A whole run in a run folder, from the start or from its last checkpoint."""
+    cpu.tune()
     device = build.device(config.device)
     _set_determinism(config)
-    data = build.data(config).to(device)
-    state = new_state(config, data, device)
+    with trouble.out_of_memory(config):
+        data = build.data(config).to(device)
+        state = new_state(config, data, device)
     resumed = config.resume is not None
     if resumed:
         state.load_state_dict(checkpoint.load(folder / "checkpoints" / "last.ckpt", device))
@@ -45,12 +46,12 @@ def train(config: Config, folder: Path) -> None:
     run = Run(folder, config, state.epoch, state.step)
     run.write_summary(
         device=device_name(device),
-        parameters=sum(p.numel() for p in state.vae.parameters()),
+        parameters=sum(p.numel() for p in state.parameters),
         shape=list(data.shape),
     )
     _greet(config, run, data, resumed, state)
     try:
-        with stop_signals() as stop:
+        with stop_signals() as stop, trouble.out_of_memory(config, data.shape):
             if not resumed:
                 save(run.last, state, config, data)
             fit(state, data, config, run, stop)
@@ -58,7 +59,8 @@ def train(config: Config, folder: Path) -> None:
     except KeyboardInterrupt as interrupt:
         run.close("interrupted", epochs=state.epoch, seconds=state.seconds)
         raise Interrupted(
-            f"interrupted; {state.epoch} of {config.epochs} epochs are kept, go on with"
+            f"interrupted; {state.epoch} of {config.epochs} epochs"
+            f" ({state.kept_step:,} steps) are kept, go on with"
             f" vae-train resume={console.quoted(folder)}",
             by_signal=getattr(interrupt, "by_signal", False),
         ) from None
@@ -72,25 +74,27 @@ def fit(state: TrainState, data: Data, config: Config, run: Run, stop: Stop) -> 
     """Train to the last epoch: update, validate, log, save."""
     steps = steps_per_epoch(config, data)
     pictures = Progressive(data, config, run)
+    recorder = graphs.recorder(state, data, config)
     with console.Progress(config.epochs * steps, state.step, config.epochs) as progress:
-        if state.epoch == 0:
+        if state.step == 0:
             pictures.draw(state.measured, state.step)
         while not is_finished(state, config):
+            record = train_epoch(state, data, config, run, progress, stop, recorder)
+            trained = state.epoch_seconds
             started = time.perf_counter()
-            record = train_epoch(state, data, config, run, progress, stop)
-            examples_per_second = len(data.train) / (time.perf_counter() - started)
             if data.val is not None:
                 found = _evaluate(state, data, data.val, config)
                 record |= {f"val/{name}": number for name, number in found.metrics.items()}
                 record["latent/active_units"] = found.active_units
                 run.log_histogram("latent/kl_by_dimension", found.kl, state.step)
             state.epoch += 1
-            state.seconds += time.perf_counter() - started
+            state.spent(time.perf_counter() - started)
             better = note_best(state, record, config)
             record |= {
-                "perf/examples_per_second": examples_per_second,
-                "perf/seconds": time.perf_counter() - started,
+                "perf/examples_per_second": len(data.train) / trained,
+                "perf/seconds": state.epoch_seconds,
             }
+            state.epoch_seconds = 0.0
             run.log_steps(state.step, _from_validation(record))
             run.log_epoch({"epoch": state.epoch, "step": state.step, **record})
             if better:
@@ -109,73 +113,98 @@ def train_epoch(
     run: Run,
     progress: console.Progress,
     stop: Stop,
+    recorder: graphs.Recorder | None,
 ) -> dict[str, float]:
-    """One pass over the training set. Returns the epoch's means, as metrics.jsonl keeps them."""
+    """One pass over the training set, or what is left of it in a run that stopped inside an epoch.
+
+    Returns the epoch's means, as metrics.jsonl keeps them.
+    """
     device = data.train.x.device
     order = torch.randperm(
         len(data.train),
         generator=generator(device, config.seed, "order", state.epoch),
         device=device,
     )
-    noise_generator = torch.Generator(device)
-    epoch_mean, window = Mean(), Mean()
+    steps = steps_per_epoch(config, data)
+    last_step = (state.epoch + 1) * steps
+    schedule = _schedule(state, config, last_step - steps, steps).to(device)
     state.vae.train()
-    for raw in data.train.batches(order, config.batch_size):
-        noise_generator.manual_seed(derive(config.seed, "noise", state.step))
-        beta, capacity = state.beta.at(state.step), state.beta.capacity(state.step)
-        lr = config.optimizer.lr * state.lr.factor(state.step)
-        x = data.prepare(raw, noise_generator)  # [B, *shape]
-        weight = Weight(torch.tensor(beta, device=device), torch.tensor(capacity, device=device))
-        metrics = train_step(state, x, noise_generator, weight, lr, config.grad_clip)
-        window.add(metrics, len(x))
+    started = saved = time.perf_counter()
+    for examples in _updates(state, data, config, order, schedule, recorder):
+        state.meter.count(examples)
         state.step += 1
-        stop.check()
-        if state.step % config.log_every == 0:
-            numbers = window.read()  # waits for the device: the only place in the loop
-            epoch_mean.merge(window)
-            window = Mean()
-            _stop_if_not_finite(numbers, state)
-            run.log_steps(
-                state.step,
-                {f"train/{name}": number for name, number in numbers.items()}
-                | {"schedule/beta": beta, "schedule/lr": lr},
-            )
-            progress.step(config.log_every)
-            progress.numbers(state.epoch + 1, numbers)
-    epoch_mean.merge(window)
-    numbers = epoch_mean.read()
-    _stop_if_not_finite(numbers, state)
-    record = {f"train/{name}": number for name, number in numbers.items()}
-    return record | {"schedule/beta": beta, "schedule/lr": lr}
+        if state.step % config.log_every == 0 or state.step == last_step:
+            _read_meter(state, data, config, run, progress)
+        now = time.perf_counter()
+        due = config.checkpoint_minutes and now - saved > 60 * config.checkpoint_minutes
+        if (due or stop.requested) and state.step < last_step:
+            trouble.stop_if_not_finite(state, state.meter.peek(), config, len(data.train))
+            state.spent(now - started)
+            save(run.last, state, config, data)
+            started = saved = time.perf_counter()
+            stop.check()
+    state.spent(time.perf_counter() - started)
+    skipped = {"train/skipped": state.meter.skipped} if state.meter.skipped else {}
+    record = {f"train/{name}": number for name, number in state.meter.epoch().items()}
+    beta, _, lr = _weights_at(state, config, last_step - 1)
+    return record | skipped | {"schedule/beta": beta, "schedule/lr": lr}
 
 
-def train_step(
+def _updates(
     state: TrainState,
-    x: Tensor,
-    noise_generator: torch.Generator,
-    weight: Weight,
-    lr: float,
-    grad_clip: float | None,
-) -> dict[str, Tensor]:
-    """One update from a batch x [B, *shape]. Returns its metrics, still on the device."""
-    vae, optimizer = state.vae, state.optimizer
-    noise = torch.randn(
-        (vae.objective.num_samples, len(x), vae.model.latent_dim),
-        generator=noise_generator,
-        device=x.device,
+    data: Data,
+    config: Config,
+    order: Tensor,
+    schedule: Tensor,
+    recorder: graphs.Recorder | None,
+) -> Iterator[int]:
+    """Make the epoch's updates from where the state is; yields each one's number of examples.
+
+    order [N] int64: the examples one after the other. schedule [steps, 3], on the device.
+    """
+    first = state.step - state.epoch * len(schedule)
+    noise_generator = torch.Generator(order.device)
+    if recorder is not None:
+        yield from recorder.updates(order, schedule, first)
+        return
+    batches = data.train.batches(order[first * config.batch_size :], config.batch_size)
+    for raw, now in zip(batches, schedule[first:].unbind(), strict=True):
+        noise_generator.manual_seed(derive(config.seed, "noise", state.step))
+        x = data.prepare(raw, noise_generator)  # [B, *shape]
+        state.meter.write(train_step(state, x, noise_generator, Now(*now.unbind()), config))
+        yield len(x)
+
+
+def _schedule(state: TrainState, config: Config, first: int, steps: int) -> Tensor:
+    """beta, capacity and learning rate at each of `steps` steps. -> [steps, 3]."""
+    return torch.tensor([_weights_at(state, config, step) for step in range(first, first + steps)])
+
+
+def _weights_at(state: TrainState, config: Config, step: int) -> tuple[float, float, float]:
+    """beta, capacity and learning rate."""
+    lr = config.optimizer.lr * state.lr.factor(step)
+    return state.beta.at(step), state.beta.capacity(step), lr
+
+
+def _read_meter(
+    state: TrainState, data: Data, config: Config, run: Run, progress: console.Progress
+) -> None:
+    """Write down the steps since the last time: the only place in the loop that waits for the
+    device."""
+    window = state.meter.peek()
+    trouble.stop_if_not_finite(state, window, config, len(data.train))
+    progress.step(len(window.rows))
+    window = state.meter.read(skipping=config.on_nonfinite is OnNonfinite.skip)
+    if state.step % config.log_every:
+        return  # the epoch's end: no point of its own
+    numbers = window.means()
+    progress.numbers(state.epoch + 1, numbers)
+    beta, _, lr = _weights_at(state, config, state.step - 1)
+    run.log_steps(
+        state.step,
+        {f"train/{name}": number for name, number in numbers.items()}
+        | {"schedule/beta": beta, "schedule/lr": lr},
     )
-    seen = state.corruption(x, noise_generator)
-    terms = state.loss(x, noise, weight, seen)
-    optimizer.zero_grad(set_to_none=True)
-    terms.loss.backward()
-    if grad_clip is not None:
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), grad_clip)
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    optimizer.step()
-    if state.averaged is not None:
-        state.averaged.update_parameters(vae)
-    return terms.metrics
 
 
 def finish(state: TrainState, data: Data, config: Config, run: Run) -> None:
@@ -219,15 +248,6 @@ def _evaluate(state: TrainState, data: Data, split: Split, config: Config) -> Ev
 
 def _from_validation(record: dict[str, float]) -> dict[str, float]:
     return {k: v for k, v in record.items() if k.startswith(("val/", "latent/", "perf/example"))}
-
-
-def _stop_if_not_finite(numbers: dict[str, float], state: TrainState) -> None:
-    broken = [name for name, number in numbers.items() if not math.isfinite(number)]
-    if broken:
-        raise RunFailed(
-            f"{broken[0]} is not finite at step {state.step} (epoch {state.epoch + 1});"
-            " lower optimizer.lr, set grad_clip=1, or warm beta up with beta_schedule=warmup"
-        )
 
 
 def _set_determinism(config: Config) -> None:

@@ -45,7 +45,7 @@ class Split:
             yield from self.x.split(batch_size)
         else:
             for index in order.split(batch_size):
-                yield self.x[index]
+                yield self.x.index_select(0, index)
 
     def head(self, count: int) -> Tensor:
         """The first raw examples, at most `count`. -> [count, *shape] on the device."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 
+from vae_cli.models.convolutions import Down, Last, Up
 from vae_cli.models.interface import ACTIVATIONS, Autoencoder
+from vae_cli.models.layers import Linear
 from vae_cli.posteriors import Posterior
 from vae_cli.schema.models import ConvConfig
 
@@ -31,20 +34,21 @@ class Conv(Autoencoder):
         features = math.prod(self.smallest)
 
         down: list[nn.Module] = []
-        for before, after in zip([channels, *widths], widths, strict=False):
-            down += [_down(before, after), nn.BatchNorm2d(after), activation()]
-        self.encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(features, self.code_width))
+        for before, after, size in zip([channels, *widths], widths, sizes, strict=False):
+            down += [Down(before, after, size), nn.BatchNorm2d(after), activation()]
+        self.encoder = nn.Sequential(*down, nn.Flatten(), Linear(features, self.code_width))
 
         up: list[nn.Module] = [
-            nn.Linear(config.latent_dim, features),
+            Linear(config.latent_dim, features),
             nn.Unflatten(1, self.smallest),
         ]
         mirrored = list(reversed(widths))
         for before, after, size in zip(
             mirrored, [*mirrored[1:], mirrored[-1]], reversed(sizes[:-1]), strict=True
         ):
-            up += [_up(before, after, size), nn.BatchNorm2d(after), activation()]
-        self.decoder = nn.Sequential(*up, nn.Conv2d(mirrored[-1], channels, 3, padding=1))
+            up += [Up(before, after, size), nn.BatchNorm2d(after), activation()]
+        self.decoder = nn.Sequential(*up, Last(mirrored[-1], channels))
+        self.to(memory_format=torch.channels_last)  # see convolutions.py
 
     def encode(self, x: Tensor) -> Posterior:
         return self.posterior(self.encoder(x))
@@ -52,17 +56,3 @@ class Conv(Autoencoder):
     def decode(self, z: Tensor) -> Tensor:
         output: Tensor = self.decoder(z)
         return output
-
-
-def _down(before: int, after: int) -> nn.Conv2d:
-    """Halves height and width, rounding up. BatchNorm follows, so a bias would be idle."""
-    return nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False)
-
-
-def _up(before: int, after: int, size: tuple[int, int]) -> nn.ConvTranspose2d:
-    """Undoes `_down` to exactly `size`: without extra padding n becomes 2n - 1."""
-    height, width = size
-    extra = (1 - height % 2, 1 - width % 2)
-    return nn.ConvTranspose2d(
-        before, after, 3, stride=2, padding=1, output_padding=extra, bias=False
-    )

@@ -8,6 +8,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from vae_cli.models.interface import ACTIVATIONS, Autoencoder
+from vae_cli.models.layers import Linear
 from vae_cli.posteriors import Posterior
 from vae_cli.schema.models import MLPConfig
 
@@ -35,5 +36,5 @@ def _layers(widths: list[int], last: int, activation: type[nn.Module]) -> nn.Seq
     """Linear and activation through `widths`, then one linear layer to `last`."""
     layers: list[nn.Module] = []
     for wide, narrow in pairwise(widths):
-        layers += [nn.Linear(wide, narrow), activation()]
-    return nn.Sequential(*layers, nn.Linear(widths[-1], last))
+        layers += [Linear(wide, narrow), activation()]
+    return nn.Sequential(*layers, Linear(widths[-1], last))

@@ -62,7 +62,8 @@ def run(task: ExportTask, run: TrainedRun, out: Path) -> Report:
     """Write encoder and decoder, run the files, and say how far they are from the original."""
     if task.format is Format.onnx:
         require_onnx()
-    vae = run.vae.cpu().eval()
+    # weights as other programs expect them in memory
+    vae = run.vae.cpu().eval().to(memory_format=torch.contiguous_format)
     source = generator(torch.device("cpu"), seed_of(task, run), "export")
 
     def x(count: int) -> Tensor:

@@ -1,0 +1,65 @@
+"""One update of the weights, from a batch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vae_cli.config import Config, OnNonfinite
+from vae_cli.objectives import Weight
+from vae_cli.state import TrainState
+
+
+class Now(NamedTuple):
+    """What the schedules say at a step. Scalars on the device."""
+
+    beta: Tensor
+    capacity: Tensor  # nats
+    lr: Tensor
+
+
+def train_step(
+    state: TrainState, x: Tensor, noise_generator: torch.Generator, now: Now, config: Config
+) -> dict[str, Tensor]:
+    """One update from a batch x [B, *shape]. Returns its metrics, still on the device.
+
+    Nothing here waits for the device or depends on a value there, so that it can be recorded as a
+    CUDA graph.
+    """
+    vae, optimizer = state.vae, state.optimizer
+    noise = torch.randn(
+        (vae.objective.num_samples, len(x), vae.model.latent_dim),
+        generator=noise_generator,
+        device=x.device,
+    )
+    seen = state.corruption(x, noise_generator)
+    skipping = config.on_nonfinite is OnNonfinite.skip
+    before = [buffer.clone() for buffer in vae.buffers()] if skipping else []
+    terms = state.loss(x, noise, Weight(now.beta, now.capacity), seen)
+    for parameter in state.parameters:
+        parameter.grad = None
+    terms.loss.backward()
+    norm = _clip(state.parameters, config.grad_clip)
+    metrics = terms.metrics | {"grad_norm": norm}
+    if skipping:
+        broken = ~torch.stack(list(metrics.values())).isfinite().all()
+        optimizer.found_inf = broken.float()  # type: ignore[attr-defined]
+        for buffer, value in zip(vae.buffers(), before, strict=True):
+            buffer.copy_(torch.where(broken, value, buffer))
+    for group in optimizer.param_groups:
+        group["lr"] = now.lr
+    optimizer.step()
+    if state.averaged is not None:
+        state.averaged.update(first=state.step == 0)
+    return metrics
+
+
+def _clip(parameters: list[nn.Parameter], most: float | None) -> Tensor:
+    """The norm of the whole gradient, which is scaled down to `most` where it exceeds it."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    if most is not None:
+        torch._foreach_mul_(gradients, (most / (norm + 1e-6)).clamp(max=1.0))
+    return norm
