@@ -19,6 +19,8 @@ from vae_cli.checking import as_container, flatten, typed
 from vae_cli.config import Config
 from vae_cli.errors import UserError
 
+CHECKPOINTS = ("last.ckpt", "previous.ckpt")  # to go on from, the newer one first
+
 # settings that a resumed run may change: nothing that has been trained depends on them
 CHANGEABLE = frozenset(
     {
@@ -49,7 +51,7 @@ def requested_folder(overrides: Sequence[Override]) -> Path | None:
         raise UserError(f"resume={folder}: no such folder")
     if not (folder / "config.yaml").is_file():
         raise UserError(f"resume={folder}: not a run folder (it has no config.yaml)")
-    if not (folder / "checkpoints" / "last.ckpt").is_file():
+    if not any((folder / "checkpoints" / name).is_file() for name in CHECKPOINTS):
         raise UserError(
             f"resume={folder}: there is no checkpoints/last.ckpt to go on from;"
             " the run ended before its first epoch did, so start it again"

@@ -38,7 +38,10 @@ def train(config: Config, folder: Path) -> None:
     state = new_state(config, data, device)
     resumed = config.resume is not None
     if resumed:
-        state.load_state_dict(checkpoint.load(folder / "checkpoints" / "last.ckpt", device))
+        kept, passed_over = checkpoint.load_newest(folder / "checkpoints", device)
+        if passed_over:
+            console.say(passed_over)
+        state.load_state_dict(kept)
         if is_finished(state, config) and read_summary(folder).get("status") == "completed":
             console.say(f"{folder} is finished: {state.epoch} epochs; give more with epochs=N")
             return
