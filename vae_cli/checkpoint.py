@@ -99,8 +99,12 @@ def load_best(folder: Path, device: torch.device | str = "cpu") -> tuple[dict[st
     return _first_whole(folder, (BEST, LAST, PREVIOUS), device)
 
 
-def set_damaged_aside(folder: Path) -> None:
-    """Rename damaged checkpoints to NAME.damaged, so that none takes a whole one's place."""
+def set_damaged_aside(folder: Path) -> list[str]:
+    """Rename damaged checkpoints to NAME.damaged, so that none takes a whole one's place.
+
+    Returns their names.
+    """
+    found = []
     for name in (LAST, PREVIOUS, BEST):
         path = folder / name
         if path.exists():
@@ -108,6 +112,8 @@ def set_damaged_aside(folder: Path) -> None:
                 _sealed(path)
             except Damaged:
                 path.replace(path.with_name(name + ".damaged"))
+                found.append(name)
+    return found
 
 
 def save_weights(path: Path, weights: dict[str, Tensor], about: dict[str, Any]) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
 
-
 _TEMPORARY = re.compile(r"\..{1,40}\.[0-9a-f]{32}\.tmp")
 
 
