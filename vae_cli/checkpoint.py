@@ -25,9 +25,9 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from vae_cli import resuming
+from vae_cli import console, resuming
 from vae_cli.data import memory
-from vae_cli.errors import UserError
+from vae_cli.errors import RunFailed, UserError
 from vae_cli.files import write_bytes
 
 FORMAT = 1  # raised when the content changes so that older code could not read it
@@ -67,7 +67,7 @@ def save(path: Path, state: dict[str, Any], former: Path | None = None) -> None:
     assert archive[-22:-18] == _END_OF_ZIP, "torch.save no longer ends in a plain zip record"
     # the record's last two bytes are the comment's length
     sealed = archive[:-2] + _DIGEST.to_bytes(2, "little")
-    write_bytes(path, sealed + sha256(sealed).hexdigest().encode(), former)
+    _write(path, sealed + sha256(sealed).hexdigest().encode(), former)
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -123,7 +123,7 @@ def save_weights(path: Path, weights: dict[str, Tensor], about: dict[str, Any]) 
     blank = {"sha256": "0" * _DIGEST, "format": FORMAT, **about}
     content = safetensors.save(tensors, {_HEADER: json.dumps(blank)})
     digest = sha256(content).hexdigest()  # of the file with zeros in the checksum's place
-    write_bytes(path, content.replace(b"0" * _DIGEST, digest.encode(), 1))
+    _write(path, content.replace(b"0" * _DIGEST, digest.encode(), 1))
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -148,6 +148,23 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise Damaged(f"{path} is damaged: {_first_line(error)}") from error
     _check_format(path, found)
     return weights, about
+
+
+def _write(path: Path, content: bytes, former: Path | None = None) -> None:
+    try:
+        write_bytes(path, content, former)
+    except OSError as error:
+        checkpoints = path.parent / "checkpoints" if path.suffix == ".safetensors" else path.parent
+        kept = any((checkpoints / name).exists() for name in (LAST, PREVIOUS))
+        again = f"vae-train resume={console.quoted(checkpoints.parent)}"
+        raise RunFailed(
+            f"{path.name} cannot be written: {error.strerror}; "
+            + (
+                f"the checkpoint before it is whole: make room, then {again}"
+                if kept
+                else "make room and start again"
+            )
+        ) from error
 
 
 def _first_whole(

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from omegaconf import OmegaConf
 
-from vae_cli import console
+from vae_cli import console, streams
 from vae_cli.cli import FAILED, INTERRUPTED, complain, versions
 from vae_cli.errors import RunFailed, UserError
 from vae_cli.eval_help import help_text
@@ -29,6 +29,7 @@ COMMAND = "vae-eval"
 
 def main() -> NoReturn:
     """Entry point of `vae-eval`."""
+    streams.guard()
     sys.exit(run(sys.argv[1:]))
 
 

@@ -42,6 +42,7 @@ def plan(overrides: Sequence[str]) -> Plan:
     """Check the settings, find the run, and check that the two fit. Raises UserError."""
     task = settings(overrides)
     folder = find_run(task)
+    resuming.refuse_links_out(folder)
     config = typed(resuming.saved_config(folder))
     problem = next(_misfits(task, config), None)
     if problem:

@@ -71,6 +71,8 @@ class Plan:
 
 def plan(args: Namespace) -> Plan:
     """Compose and check all that a command line asks for. Raises UserError."""
+    if args.experimental_rerun:
+        raise UserError("--experimental-rerun loads a pickle, which can run code: use resume=DIR")
     overrides = parse_overrides(args.overrides)
     resumed = resuming.requested_folder(overrides)
     if resumed and args.multirun:

@@ -31,6 +31,7 @@ from torch.utils.tensorboard.summary import hparams
 from vae_cli import checkpoint, console
 from vae_cli.checking import as_container, flatten
 from vae_cli.config import Config
+from vae_cli.errors import RunFailed
 from vae_cli.events import EventWriter
 from vae_cli.files import remove_leftovers, write_json, write_text
 from vae_cli.version import __version__
@@ -65,13 +66,16 @@ class Run:
         self.folder = folder
         self.config = config
         self.checkpoints = folder / "checkpoints"
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
         resumed = config.resume is not None
-        if resumed:
-            self._tidy_up()
         self.failing: set[str] = set()  # files that could not be written when last tried
         plain = as_container(config)
-        write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain)))
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            if resumed:
+                self._tidy_up()
+            write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain)))
+        except OSError as error:
+            raise RunFailed(f"the run's folder cannot be written: {error.strerror}") from error
         self.history = [line for line in read_metrics(folder) if line["epoch"] <= epoch]
         self._say_missing(epoch)
         self._write_metrics()
