@@ -46,6 +46,7 @@ def main() -> NoReturn:
         code = run(sys.argv[1:])
     except KeyboardInterrupt:  # before any work began
         code = _say_interrupted()
+    sys.stdout.flush()
     sys.exit(code)
 
 

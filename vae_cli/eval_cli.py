@@ -30,7 +30,9 @@ COMMAND = "vae-eval"
 def main() -> NoReturn:
     """Entry point of `vae-eval`."""
     streams.guard()
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    sys.stdout.flush()
+    sys.exit(code)
 
 
 def run(argv: Sequence[str]) -> int:

@@ -85,8 +85,9 @@ class Run:
             "versions": versions(),
             "git_commit": git_commit(),
         }
-        # a run that is resumed from its very start drops everything, step 0 included
-        purge_step = (step + 1 if step else 0) if resumed else None
+        # from the very start on, what an earlier session wrote at step 0 is dropped as well
+        earlier = any(folder.glob("events.out.tfevents.*"))
+        purge_step = (step + 1 if step else 0) if earlier else None
         self.tensorboard = EventWriter(
             folder, partial(self._report, "TensorBoard's event file"), purge_step
         )
@@ -224,7 +225,7 @@ class Run:
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; a last line that was cut off by a kill is left out."""
     path = folder / "metrics.jsonl"
-    if not path.exists():
+    if not path.is_file():
         return []
     lines = []
     for text in path.read_bytes().splitlines():
