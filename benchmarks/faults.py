@@ -1,6 +1,6 @@
 """Inject faults into real runs and count what survives.
 
-    python -m benchmarks.faults [--kills 50] [--quick] [--seed 0] [--out DIR]
+    python -m benchmarks.faults [--kills 50] [--quick] [--only PART] [--seed 0] [--out DIR]
 
 Every fault hits the real command in a subprocess: kill -9 at random moments, signals, damaged
 checkpoints, a full disk, hostile files. A run that was hit goes on and must end with the weights,
@@ -285,6 +285,26 @@ def full_disk(faults: Faults) -> None:
         subprocess.run(["umount", str(disk)], capture_output=True)
 
 
+def many_at_once(faults: Faults, runs: int) -> None:
+    """Runs that start in the same second: a folder and whole files each."""
+    place = faults.place / "many"
+    place.mkdir()
+    with faults.injected(f"{runs} runs started at once", runs):
+        processes = [tools.start(*faults.settings, "epochs=1", cwd=place) for _ in range(runs)]
+        for process in processes:
+            code, _, err = tools.finish(process)
+            need(code == 0, f"exit code {code}: {err}")
+        folders = [path.parent for path in place.glob("outputs/*/*/config.yaml")]
+        need(len(folders) == runs, f"{len(folders)} folders")
+        contents = set()
+        for folder in folders:
+            need(read_summary(folder).get("status") == "completed", "a run is not completed")
+            need(tools.epochs_done(folder) == 1, "metrics.jsonl is not one line")
+            checkpoint.load(folder / "checkpoints" / "last.ckpt")
+            contents.add((folder / "model.safetensors").read_bytes())
+        need(len(contents) == 1, "the same seed gave other weights")
+
+
 def hostile_files(faults: Faults) -> None:
     """Code planted in files that are loaded, sizes that are lies, links that lead out."""
     stopped = faults.stopped_run("stranger")
@@ -312,6 +332,7 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m benchmarks.faults", description=__doc__)
     parser.add_argument("--kills", type=int, help="kill -9 so often (50; with --quick 4)")
     parser.add_argument("--quick", action="store_true", help="a minute or two: what CI runs")
+    parser.add_argument("--only", help="kills, signals, damaged, disk, many or hostile")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and places")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON file")
     chosen = parser.parse_args()
@@ -319,11 +340,17 @@ def main() -> int:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="vae-faults-") as place:
         faults = Faults(Path(place), chosen.seed, chosen.quick)
-        kills(faults, wanted)
-        signals(faults, 1 if chosen.quick else 5)
-        damaged(faults, 50 if chosen.quick else 500, 1 if chosen.quick else 6)
-        full_disk(faults)
-        hostile_files(faults)
+        parts: dict[str, Callable[[], None]] = {
+            "kills": lambda: kills(faults, wanted),
+            "signals": lambda: signals(faults, 1 if chosen.quick else 5),
+            "damaged": lambda: damaged(faults, *((50, 1) if chosen.quick else (500, 6))),
+            "disk": lambda: full_disk(faults),
+            "many": lambda: many_at_once(faults, 4 if chosen.quick else 16),
+            "hostile": lambda: hostile_files(faults),
+        }
+        for name, part in parts.items():
+            if chosen.only in (None, name):
+                part()
     print(_table(faults))
     _write(chosen, faults, time.monotonic() - started)
     return 1 if any(count.lost for count in faults.counts.values()) else 0

@@ -180,6 +180,8 @@ def _hydra(argv: list[str], job: Callable[[DictConfig], None]) -> int:
     except OSError as error:
         return complain(UserError(_no_folder(error)))
     except (HydraException, OmegaConfBaseException, LookupError, ValueError) as error:
+        if isinstance(error.__cause__, OSError):  # logging's, for train.log
+            return complain(UserError(_no_folder(error.__cause__)))
         return complain(UserError(one_line(error)))
     finally:
         sys.argv = before
@@ -192,7 +194,7 @@ def _hydra(argv: list[str], job: Callable[[DictConfig], None]) -> int:
 
 def _no_folder(error: OSError) -> str:
     return (
-        f"the run's folder cannot be made: {error.strerror}: {error.filename};"
+        f"the run's folder cannot be written: {error.strerror}: {error.filename};"
         " choose another with hydra.run.dir=DIR (a sweep's with hydra.sweep.dir=DIR)"
     )
 
