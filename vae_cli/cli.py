@@ -213,7 +213,9 @@ def _parser() -> ArgumentParser:
 
 def complain(error: UserError, command: str = "vae-train") -> int:
     """Say what is wrong in one line and return the exit code."""
-    print(f"{command}: {error}", file=sys.stderr)
+    # what was typed may hold anything, also what would move the cursor
+    text = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in str(error))
+    print(f"{command}: {text}", file=sys.stderr)
     return USAGE_ERROR
 
 

@@ -56,6 +56,7 @@ def plan(overrides: Sequence[str]) -> Plan:
 
 def settings(overrides: Sequence[str]) -> EvalConfig:
     """The typed settings of the task that these `KEY=VALUE` texts name. Raises UserError."""
+    planning.refuse_line_breaks(overrides)
     name = ([o for o in overrides if o.startswith("task=")] or ["task=metrics"])[-1][5:]
     schema = TASKS.get(name)
     if schema is None:
@@ -152,8 +153,11 @@ def find_run(task: EvalConfig) -> Path:
     if task.run == LATEST:
         return latest_run(task.outputs)
     folder = Path(task.run).expanduser()
-    if not folder.is_dir():
-        raise UserError(f"run={task.run}: no such folder")
+    try:
+        if not folder.is_dir():
+            raise UserError(f"run={task.run}: no such folder")
+    except OSError as error:
+        raise UserError(f"run={task.run}: cannot be read: {error.strerror}") from error
     if not (folder / "config.yaml").is_file():
         raise UserError(f"run={task.run}: not a run folder (it has no config.yaml)")
     return folder
