@@ -197,7 +197,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(line, expected, place, monkeyp
     assert code == 2, captured.err
     assert captured.out == ""
     assert expected in ours[0]
-    assert len(ours[0]) < 700
+    assert len(ours[0]) < 800
     if (line, expected) in LINES:
         assert captured.err.count("\n") == 1
     assert "Traceback" not in captured.err

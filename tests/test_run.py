@@ -1,10 +1,13 @@
+import contextlib
 import errno
+import logging
 import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from vae_cli import cli
 from vae_cli import run as run_module
 from vae_cli.errors import RunFailed
 from vae_cli.run import Run, read_metrics, read_summary
@@ -82,3 +85,22 @@ def test_what_a_kill_left_half_written_is_removed(config, tmp_path):
 def test_a_damaged_summary_is_none(tmp_path, content):
     (tmp_path / "summary.json").write_bytes(content.encode(errors="surrogateescape"))
     assert read_summary(tmp_path) == {}
+
+
+def test_a_log_that_cannot_be_written_is_said_once(tmp_path, capsys):
+    handler = logging.FileHandler("/dev/full")
+    logger = logging.getLogger()
+    before = logger.handlers[:]
+    logger.handlers[:] = [handler]
+    try:
+        cli._say_once_where_the_log_fails()
+        for _ in range(3):
+            logging.getLogger("x").warning("a line")
+    finally:
+        logger.handlers[:] = before
+        with contextlib.suppress(OSError):
+            handler.close()
+    assert capsys.readouterr().err == (
+        "warning: train.log cannot be written: [Errno 28] No space left on device;"
+        " training goes on\n"
+    )
