@@ -30,7 +30,7 @@ from vae_cli.checking import typed
 from vae_cli.config import Config
 from vae_cli.errors import RunFailed, UserError
 from vae_cli.help import help_text
-from vae_cli.planning import Plan, config_dir, one_line, plan, register
+from vae_cli.planning import Plan, config_dir, one_line, plan, refuse_line_breaks, register
 from vae_cli.stopping import Interrupted
 from vae_cli.version import __version__
 
@@ -57,6 +57,7 @@ def run(argv: Sequence[str]) -> int:
         print(versions())
         return 0
     try:
+        refuse_line_breaks(argv)
         args = _parser().parse_args(list(argv))
         if args.help:
             print(help_text(config_dir()))

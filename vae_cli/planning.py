@@ -75,7 +75,6 @@ def plan(args: Namespace) -> Plan:
         raise UserError("--experimental-rerun loads a pickle, which can run code: use resume=DIR")
     if args.config_path:
         raise UserError(f"--config-path {args.config_path}: use --config-dir for YAML of your own")
-    refuse_line_breaks(args.overrides)
     overrides = parse_overrides(args.overrides)
     resumed = resuming.requested_folder(overrides)
     if resumed and args.multirun:
@@ -128,9 +127,9 @@ def _refuse_twins(jobs: list[list[str]], configs: list[Config]) -> None:
             )
 
 
-def refuse_line_breaks(overrides: Sequence[str]) -> None:
-    """No setting has a line break in it. Raises UserError."""
-    for text in overrides:
+def refuse_line_breaks(argv: Sequence[str]) -> None:
+    """No word of a command line has a line break in it. Raises UserError."""
+    for text in argv:
         if "\n" in text:
             raise UserError(f"{text!r}: a setting has no line breaks")
 
