@@ -109,10 +109,14 @@ class Run:
             self.tensorboard.add_scalar(tag, number, step)
 
     def log_epoch(self, record: dict[str, float]) -> None:
-        """A line in metrics.jsonl; TensorBoard's points up to here go to the disk as well, so that
-        a checkpoint never comes before what was logged on the way to it."""
+        """A line in metrics.jsonl."""
         self.history.append(record)
         self._write_metrics(record)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write TensorBoard's points. Before each checkpoint: a run that goes on from it has no
+        other way to what was logged on the way to it."""
         self.tensorboard.flush()
 
     def log_image(self, tag: str, image: Tensor, step: int) -> None:
@@ -181,8 +185,8 @@ class Run:
 
     def _tidy_up(self) -> None:
         """After a kill: remove what was half written, and keep damaged checkpoints apart."""
-        for folder in (self.folder, self.checkpoints):
-            remove_leftovers(folder)
+        for name in ("", "checkpoints", "figures", "projector"):
+            remove_leftovers(self.folder / name)
         for name in checkpoint.set_damaged_aside(self.checkpoints):
             console.say(f"warning: {name} is damaged and now called {name}.damaged")
 
