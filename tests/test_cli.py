@@ -206,6 +206,6 @@ def test_hydra_stays_with_the_command_line_and_tensorboard_with_the_run_folder()
                     if name in words[1].split("."):
                         found.add(str(path.relative_to(package)))
     assert importing["hydra"] == {"cli.py", "planning.py", "resuming.py"}
-    assert importing["tensorboard"] == {"run.py"}
+    assert importing["tensorboard"] == {"events.py", "run.py"}
     drawing = {"gallery.py", "pictures.py", "viewer.py", "progressive.py"}
     assert {p for p in importing["matplotlib"] if not p.startswith("figures/")} <= drawing

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vae_cli import build, checkpoint, training
 from vae_cli.config import Config
@@ -331,3 +332,132 @@ def test_the_run_folder_is_complete(make_config, tmp_path):
         -summary["metrics"]["test/reconstruction"] - summary["metrics"]["test/kl"]
     )
     assert {"seconds", "examples_per_second", "parameters", "versions", "device"} <= set(summary)
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """TensorBoard's points but for the clock's."""
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    return {
+        tag: [(point.step, point.value) for point in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+        if not tag.startswith("perf/")
+    }
+
+
+SMALL_NETWORKS = {
+    "mlp_vae": ("model=mlp_vae",),
+    "conv_vae": ("model=conv_vae", "model.channels=[4,8]"),
+}
+
+
+# inside an epoch, inside a reading of the meter; at its end; at an epoch's last step; in the last
+@pytest.mark.parametrize("stops", [(1,), (7, 8), (12,), (6, 14), (17,)])
+@pytest.mark.parametrize("model", ["mlp_vae", "conv_vae"])
+def test_a_run_stopped_inside_an_epoch_goes_on_exactly(make_config, tmp_path, stops, model):
+    config = make_config(
+        *DIGITS, *SMALL_NETWORKS[model], "epochs=3", "log_every=4", "dataset.binarize=dynamic"
+    )
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    training.train(config, whole)
+    real, folder = training.train_step, None
+    for stop in stops:
+
+        def stopping(state, *rest, stop=stop):
+            if state.step + 1 == stop:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return real(state, *rest)
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
+            patch.setattr(training, "train_step", stopping)
+            training.train(resume(config, folder) if folder else config, parts)
+        folder = parts
+        last = checkpoint.load(parts / "checkpoints" / "last.ckpt")
+        assert last["step"] == (stop if stop % 6 else stop + 1)  # 6 steps an epoch
+    training.train(resume(config, parts), parts)
+    assert curve(parts) == curve(whole)
+    assert scalars(parts) == scalars(whole)
+    ends = [checkpoint.load(f / "checkpoints" / "last.ckpt") for f in (whole, parts)]
+    for name, value in ends[0]["vae"].items():
+        assert value.equal(ends[1]["vae"][name]), name
+
+
+def test_checkpoints_are_written_inside_an_epoch_by_the_clock(make_config, tmp_path, monkeypatch):
+    kept = []
+    real = training.save
+
+    def record(path: Path, state: object, *rest: object) -> None:
+        kept.append((path.name, state.step))
+        real(path, state, *rest)
+
+    monkeypatch.setattr(training, "save", record)
+    config = make_config(*DIGITS, "epochs=1", "dataset.val_size=0", "checkpoint_minutes=1e-9")
+    training.train(config, tmp_path / "often")
+    last = [step for name, step in kept if name == "last.ckpt"]
+    assert last == [0, 1, 2, 3, 4, 5, 6]
+    kept.clear()
+    training.train(replace(config, checkpoint_minutes=None), tmp_path / "seldom")
+    assert [step for name, step in kept if name == "last.ckpt"] == [0, 6]
+    assert curve(tmp_path / "often") == curve(tmp_path / "seldom")
+
+
+def broken_at(step: int):
+    """A train step that makes the batch's first value infinite at some step."""
+    real = training.train_step
+
+    def broken(state, x, *rest):
+        if state.step == step:
+            x = x.clone()
+            x.flatten()[0] = torch.inf
+        return real(state, x, *rest)
+
+    return broken
+
+
+@pytest.mark.parametrize("model", ["mlp_vae", "conv_vae"])
+def test_a_number_that_is_not_finite_is_named(make_config, tmp_path, monkeypatch, model):
+    config = make_config(*DIGITS, *SMALL_NETWORKS[model], "epochs=3", "checkpoint_minutes=1e-9")
+    monkeypatch.setattr(training, "train_step", broken_at(7))
+    with pytest.raises(
+        RunFailed,
+        match=r"(loss|reconstruction) is not finite at step 8 \(epoch 2, batch 2, training examples"
+        r" \d+, \d+, .*on_nonfinite=skip.*the last checkpoint is of step 7",
+    ):
+        training.train(config, tmp_path)
+    last = checkpoint.load(tmp_path / "checkpoints" / "last.ckpt")
+    assert last["step"] == 7
+    assert all(value.isfinite().all() for value in last["vae"].values())
+
+
+@pytest.mark.parametrize(
+    "overrides", [SMALL_NETWORKS["conv_vae"], ("optimizer=sgd",), ("ema=0.9",)]
+)
+def test_an_update_that_is_not_finite_is_left_out(make_config, tmp_path, monkeypatch, overrides):
+    config = make_config(*DIGITS, *overrides, "epochs=2", "on_nonfinite=skip")
+    monkeypatch.setattr(training, "train_step", broken_at(7))
+    training.train(config, tmp_path)
+    first, second = read_metrics(tmp_path)
+    assert "train/skipped" not in first
+    assert second["train/skipped"] == 1
+    assert math.isfinite(second["train/loss"])
+    assert math.isfinite(second["val/elbo"])
+
+
+def test_a_run_that_skips_everything_fails(make_config, tmp_path):
+    config = make_config(*DIGITS, "epochs=3", "on_nonfinite=skip", "optimizer=sgd")
+    with pytest.raises(RunFailed, match="not finite at step"):
+        training.train(replace(config, optimizer=replace(config.optimizer, lr=1e30)), tmp_path)
+
+
+def test_memory_that_runs_out_is_answered_with_what_to_lower(make_config, tmp_path, monkeypatch):
+    def greedy(*args: object) -> None:
+        torch.empty(1 << 50)
+
+    config = make_config(*DIGITS, "epochs=1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "train_step", greedy)
+        with pytest.raises(RunFailed, match=r"batch_size=256 and examples of shape 1x8x8.*lower"):
+            training.train(config, tmp_path)
+    assert read_summary(tmp_path)["status"] == "failed"
+    monkeypatch.setattr(training, "new_state", greedy)
+    with pytest.raises(UserError, match="out of memory while model=mlp_vae"):
+        training.train(config, tmp_path / "b")

@@ -8,6 +8,7 @@ imports no torch: help, completion and mistakes are answered at once.
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
 import tempfile
@@ -20,14 +21,16 @@ from typing import NoReturn
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
-from vae_cli import cpu
+from vae_cli import console, cpu, streams
 from vae_cli.checking import typed
 from vae_cli.config import Config
 from vae_cli.errors import RunFailed, UserError
 from vae_cli.help import help_text
-from vae_cli.planning import Plan, config_dir, one_line, plan, register
+from vae_cli.planning import Plan, config_dir, one_line, plan, refuse_line_breaks, register
 from vae_cli.stopping import Interrupted
 from vae_cli.version import __version__
 
@@ -38,11 +41,13 @@ USAGE_ERROR, FAILED, INTERRUPTED, TERMINATED = 2, 1, 130, 143
 
 def main() -> NoReturn:
     """Entry point of `vae-train` and `python -m vae_cli`."""
+    streams.guard()
     cpu.before_torch()
     try:
         code = run(sys.argv[1:])
     except KeyboardInterrupt:  # before any work began
         code = _say_interrupted()
+    sys.stdout.flush()
     sys.exit(code)
 
 
@@ -53,6 +58,7 @@ def run(argv: Sequence[str]) -> int:
         print(versions())
         return 0
     try:
+        refuse_line_breaks(argv)
         args = _parser().parse_args(list(argv))
         if args.help:
             print(help_text(config_dir()))
@@ -97,6 +103,7 @@ def _start(planned: Plan, argv: list[str]) -> int:
 def _job(config: Config, folder: Path, resumed: bool) -> int:
     """One training run. Returns its exit code; says in one line what went wrong."""
     logging.captureWarnings(True)
+    _say_once_where_the_log_fails()
     from vae_cli import dryrun, training  # imports torch
 
     try:
@@ -131,6 +138,21 @@ def _job(config: Config, folder: Path, resumed: bool) -> int:
         return FAILED
 
 
+def _say_once_where_the_log_fails() -> None:
+    """A full disk costs lines of train.log; logging would print a traceback for each."""
+    said = False
+
+    def failed(record: logging.LogRecord) -> None:
+        nonlocal said
+        if not said:
+            reason = one_line(sys.exc_info()[1])
+            console.say(f"warning: train.log cannot be written: {reason}; training goes on")
+        said = True
+
+    for handler in logging.getLogger().handlers:
+        handler.handleError = failed  # type: ignore[method-assign]
+
+
 def _say_interrupted() -> int:
     print("vae-train: interrupted before training began", file=sys.stderr)
     return INTERRUPTED
@@ -151,13 +173,32 @@ def _hydra(argv: list[str], job: Callable[[DictConfig], None]) -> int:
     """Let Hydra run the job(s) with these arguments."""
     wrapped = hydra.main(str(config_dir()), "config", version_base="1.3")(job)
     before, sys.argv = sys.argv, [sys.argv[0], *argv]
+    # otherwise Hydra answers an error of its own with a traceback
+    full_error, os.environ["HYDRA_FULL_ERROR"] = os.environ.get("HYDRA_FULL_ERROR"), "1"
     try:
         wrapped()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else FAILED
+    except OSError as error:
+        return complain(UserError(_no_folder(error)))
+    except (HydraException, OmegaConfBaseException, LookupError, ValueError) as error:
+        if isinstance(error.__cause__, OSError):  # logging's, for train.log
+            return complain(UserError(_no_folder(error.__cause__)))
+        return complain(UserError(one_line(error)))
     finally:
         sys.argv = before
+        if full_error is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full_error
     return 0
+
+
+def _no_folder(error: OSError) -> str:
+    return (
+        f"the run's folder cannot be written: {error.strerror}: {error.filename};"
+        " choose another with hydra.run.dir=DIR (a sweep's with hydra.sweep.dir=DIR)"
+    )
 
 
 # ------------------------------------------------------------------------------------- small parts
@@ -174,7 +215,9 @@ def _parser() -> ArgumentParser:
 
 def complain(error: UserError, command: str = "vae-train") -> int:
     """Say what is wrong in one line and return the exit code."""
-    print(f"{command}: {error}", file=sys.stderr)
+    # what was typed may hold anything, also what would move the cursor
+    text = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in str(error))
+    print(f"{command}: {text}", file=sys.stderr)
     return USAGE_ERROR
 
 

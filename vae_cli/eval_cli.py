@@ -17,24 +17,28 @@ from typing import Any, NoReturn
 
 from omegaconf import OmegaConf
 
-from vae_cli import console
+from vae_cli import console, streams
 from vae_cli.cli import FAILED, INTERRUPTED, complain, versions
 from vae_cli.errors import RunFailed, UserError
 from vae_cli.eval_help import help_text
 from vae_cli.eval_planning import Plan, plan, settings
-from vae_cli.planning import config_dir
+from vae_cli.planning import config_dir, refuse_line_breaks
 
 COMMAND = "vae-eval"
 
 
 def main() -> NoReturn:
     """Entry point of `vae-eval`."""
-    sys.exit(run(sys.argv[1:]))
+    streams.guard()
+    code = run(sys.argv[1:])
+    sys.stdout.flush()
+    sys.exit(code)
 
 
 def run(argv: Sequence[str]) -> int:
     """Do what the command line says and return the exit code."""
     try:
+        refuse_line_breaks(argv)
         args = _parser().parse_args(argv)
         if args.help:
             print(help_text(config_dir()))

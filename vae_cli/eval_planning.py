@@ -42,6 +42,7 @@ def plan(overrides: Sequence[str]) -> Plan:
     """Check the settings, find the run, and check that the two fit. Raises UserError."""
     task = settings(overrides)
     folder = find_run(task)
+    resuming.refuse_links_out(folder)
     config = typed(resuming.saved_config(folder))
     problem = next(_misfits(task, config), None)
     if problem:
@@ -151,8 +152,11 @@ def find_run(task: EvalConfig) -> Path:
     if task.run == LATEST:
         return latest_run(task.outputs)
     folder = Path(task.run).expanduser()
-    if not folder.is_dir():
-        raise UserError(f"run={task.run}: no such folder")
+    try:
+        if not folder.is_dir():
+            raise UserError(f"run={task.run}: no such folder")
+    except OSError as error:
+        raise UserError(f"run={task.run}: cannot be read: {error.strerror}") from error
     if not (folder / "config.yaml").is_file():
         raise UserError(f"run={task.run}: not a run folder (it has no config.yaml)")
     return folder

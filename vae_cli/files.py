@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
 
+_TEMPORARY = re.compile(r"\..{1,40}\.[0-9a-f]{32}\.tmp")
+
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, former: Path | None = None) -> Iterator[BinaryIO]:
     """A file to write that takes `path`'s place when the block ends well.
 
-    Written beside it, flushed to the disk, then renamed; removed if the block fails.
+    Written beside it, flushed to the disk, then renamed; removed if the block fails. `former`: the
+    name that the file in that place gets, so that at any moment one of the two is there and whole.
     """
     temporary = path.with_name(f".{path.name[:40]}.{uuid4().hex}.tmp")
     try:
@@ -23,15 +27,25 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        if former is not None:
+            with suppress(FileNotFoundError):
+                path.replace(former)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file's content."""
-    with replacing(path) as file:
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a process that was killed while it wrote has left half done in a folder."""
+    for path in folder.glob(".*.tmp"):
+        if _TEMPORARY.fullmatch(path.name) and not path.is_dir():
+            path.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes, former: Path | None = None) -> None:
+    """Replace a file's content; `former` as in `replacing`."""
+    with replacing(path, former) as file:
         file.write(content)
 
 

@@ -71,6 +71,10 @@ class Plan:
 
 def plan(args: Namespace) -> Plan:
     """Compose and check all that a command line asks for. Raises UserError."""
+    if args.experimental_rerun:
+        raise UserError("--experimental-rerun loads a pickle, which can run code: use resume=DIR")
+    if args.config_path:
+        raise UserError(f"--config-path {args.config_path}: use --config-dir for YAML of your own")
     overrides = parse_overrides(args.overrides)
     resumed = resuming.requested_folder(overrides)
     if resumed and args.multirun:
@@ -123,14 +127,24 @@ def _refuse_twins(jobs: list[list[str]], configs: list[Config]) -> None:
             )
 
 
+def refuse_line_breaks(argv: Sequence[str]) -> None:
+    """No word of a command line has a line break in it. Raises UserError."""
+    for text in argv:
+        if "\n" in text:
+            raise UserError(f"{text!r}: a setting has no line breaks")
+
+
 def parse_overrides(overrides: Sequence[str]) -> list[Override]:
     """Read `KEY=VALUE` texts. Raises UserError for one that Hydra's grammar does not know."""
     parsed = []
     parser = OverridesParser.create()
     for text in overrides:
         try:
-            parsed += parser.parse_overrides([text])
-        except HydraException as error:
+            (override,) = parser.parse_overrides([text])
+            if not override.key_or_group:
+                raise ValueError("no key")
+            parsed.append(override)
+        except (HydraException, ValueError) as error:
             raise UserError(
                 f"{text}: cannot be read; settings are written KEY=VALUE, groups GROUP=CHOICE,"
                 " and a value with special characters in quotes: KEY=\\'…\\'"
@@ -147,10 +161,12 @@ def composed(config_name: str, overrides: list[str]) -> DictConfig:
 def _compose(config_name: str, overrides: list[str], with_hydra: bool = False) -> DictConfig:
     try:
         return compose(config_name, overrides, return_hydra_config=with_hydra)
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"a configuration file is not valid YAML: {one_line(error)}") from error
+    except RecursionError as error:
+        raise UserError("a configuration file includes itself in its defaults list") from error
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(_explain(error, config_name, overrides)) from error
-    except YAMLError as error:
-        raise UserError(f"a configuration file is not valid YAML: {one_line(error)}") from error
 
 
 def _search_path(config_dir: str | None) -> list[str]:
@@ -182,6 +198,9 @@ def _explain(error: Exception, config_name: str, overrides: list[str]) -> str:
         key = match.group(1)
         if key in given and key.partition(".")[0] not in (*GROUPS, "hydra"):
             return f"{given[key].input_line}: " + unknown_key(key, Config)
+    if match := re.search(r"Key '\S+' not in '(\w+)'.*full_key: (\S+)", text, re.DOTALL):
+        schemas = [schema for schema in SCHEMAS.values() if schema.__name__ == match.group(1)]
+        return unknown_key(match.group(2), next(iter(schemas), Config))
     if match := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{match.group(1)}: several values; add -m to run each, or write [..] for a list"
     if match := re.search(r"Primary config directory|Cannot find primary config '([^']+)'", text):

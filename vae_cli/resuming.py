@@ -6,18 +6,25 @@ contradict what has been trained; only what the past does not depend on may chan
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
+from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from vae_cli.checking import as_container, flatten, typed
 from vae_cli.config import Config
 from vae_cli.errors import UserError
+
+LARGEST_YAML = 1 << 20  # bytes; ours have some thousand
+CHECKPOINTS = ("last.ckpt", "previous.ckpt")  # to go on from, the newer one first
 
 # settings that a resumed run may change: nothing that has been trained depends on them
 CHANGEABLE = frozenset(
@@ -48,38 +55,88 @@ def requested_folder(overrides: Sequence[Override]) -> Path | None:
     if not given or given[-1].value() is None:
         return None
     folder = Path(str(given[-1].value())).expanduser().resolve()
-    if not folder.is_dir():
-        raise UserError(f"resume={folder}: no such folder")
+    try:
+        if not folder.is_dir():
+            raise UserError(f"resume={folder}: no such folder")
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise UserError(f"resume={folder}: cannot be read: {error.strerror}") from error
     if not (folder / "config.yaml").is_file():
         raise UserError(f"resume={folder}: not a run folder (it has no config.yaml)")
-    if not (folder / "checkpoints" / "last.ckpt").is_file():
+    if not any((folder / "checkpoints" / name).is_file() for name in CHECKPOINTS):
         raise UserError(
             f"resume={folder}: there is no checkpoints/last.ckpt to go on from;"
             " the run ended before its first epoch did, so start it again"
         )
+    refuse_links_out(folder)
     return folder
 
 
+def refuse_links_out(folder: Path) -> None:
+    """Refuse a run folder with a link that leads out of it.
+
+    Whoever goes on with a run, or measures it, would read and write what the link names.
+    """
+    inside = folder.resolve()
+    for parent, folders, files in os.walk(inside):
+        for name in (*folders, *files):
+            path = Path(parent, name)
+            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+                raise UserError(
+                    f"{path} is a link that leads out of the run folder, which is not followed;"
+                    " put what it names in its place"
+                )
+
+
 def saved_config(folder: Path) -> DictConfig:
-    """The configuration in a run folder. Raises UserError where it cannot be read."""
-    path = folder / "config.yaml"
+    """The configuration in a run folder, plain values only. Raises UserError for anything else."""
+    loaded = _plain_yaml(folder / "config.yaml")
+    if not isinstance(loaded, dict):
+        raise UserError(f"{folder / 'config.yaml'} is not a configuration of vae-train")
+    for key, item in flatten(loaded).items():
+        # a saved configuration is resolved: what is left could read the environment
+        if "${" in str(item) or "${" in str(key):
+            raise UserError(f"{folder / 'config.yaml'}: {key}={item}: must be a plain value")
     try:
-        loaded = OmegaConf.load(path)
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} cannot be read: {reason}") from error
-    if not isinstance(loaded, DictConfig):
-        raise UserError(f"{path} is not a configuration of vae-train")
-    return loaded
+        return OmegaConf.create(loaded)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{folder / 'config.yaml'}: {_one_line(error)}") from error
 
 
 def saved_overrides(folder: Path) -> list[str]:
-    """The command line that a run was started with, less an earlier resume."""
+    """The settings that a run was started with, less an earlier resume.
+
+    Not those of Hydra itself, which can name code to run, nor interpolations.
+    """
     path = folder / ".hydra" / "overrides.yaml"
     if not path.is_file():
         return []
-    loaded = OmegaConf.to_container(OmegaConf.load(path))
-    return [str(o) for o in loaded or [] if not str(o).startswith(("resume=", "dry_run="))]
+    loaded = _plain_yaml(path) or []
+    if not isinstance(loaded, list):
+        raise UserError(f"{path} is not a list of settings")
+    return [text for text in map(str, loaded) if _ours(text)]
+
+
+def _ours(override: str) -> bool:
+    key = override.lstrip("+~").partition("=")[0].strip()
+    return "${" not in override and not re.match(r"(hydra|resume|dry_run)\b|-", key)
+
+
+def _plain_yaml(path: Path) -> Any:
+    """What a YAML file of a run folder holds: scalars, lists and mappings, and not too much."""
+    try:
+        if not path.is_file() or path.stat().st_size > LARGEST_YAML:
+            raise UserError(f"{path} is no file that vae-train has written")
+        text = path.read_text("utf-8")
+        # an alias could stand for itself a billion times; we write none
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise UserError(f"{path} cannot be read: it holds a YAML alias")
+        return yaml.load(text, get_yaml_loader())  # a safe loader: it builds no objects
+    except (OSError, ValueError, RecursionError, YAMLError) as error:
+        raise UserError(f"{path} cannot be read: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def config(folder: Path, composed: DictConfig, overrides: Sequence[Override]) -> Config:

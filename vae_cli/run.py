@@ -2,7 +2,7 @@
 
 config.yaml        all settings, resolved           summary.json   status and final numbers
 metrics.jsonl      a line an epoch                  train.log      messages and tracebacks
-checkpoints/       last.ckpt, best.ckpt             figures/       pictures
+checkpoints/       last, previous, best (.ckpt)     figures/       pictures
 model.safetensors  the best weights                 events.out.…   TensorBoard
 projector/         codes for TensorBoard's projector, named in projector_config.pbtxt
 """
@@ -10,10 +10,12 @@ projector/         codes for TensorBoard's projector, named in projector_config.
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import struct
 import subprocess
 from datetime import datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,13 +26,17 @@ import torch
 from omegaconf import OmegaConf
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from vae_cli import checkpoint, console
 from vae_cli.checking import as_container, flatten
 from vae_cli.config import Config
-from vae_cli.files import write_json, write_text
+from vae_cli.errors import RunFailed
+from vae_cli.events import EventWriter
+from vae_cli.files import remove_leftovers, write_json, write_text
 from vae_cli.version import __version__
+
+log = logging.getLogger(__name__)
 
 # settings that say where and how a run was done, not what was done
 NOT_HPARAMS = frozenset(
@@ -62,18 +68,31 @@ class Run:
         self.folder = folder
         self.config = config
         self.checkpoints = folder / "checkpoints"
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        resumed = config.resume is not None
+        self.failing: set[str] = set()  # files that could not be written when last tried
         plain = as_container(config)
-        write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain)))
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            if resumed:
+                self._tidy_up()
+            write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain)))
+        except OSError as error:
+            raise RunFailed(f"the run's folder cannot be written: {error.strerror}") from error
         self.history = [line for line in read_metrics(folder) if line["epoch"] <= epoch]
-        write_text(folder / "metrics.jsonl", "".join(json.dumps(x) + "\n" for x in self.history))
+        self._say_missing(epoch)
+        self._write_metrics()
         self.summary: dict[str, Any] = {
             "status": "running",
             "started": datetime.now().astimezone().isoformat(timespec="seconds"),
             "versions": versions(),
             "git_commit": git_commit(),
         }
-        self.tensorboard = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+        # from the very start on, what an earlier session wrote at step 0 is dropped as well
+        earlier = any(folder.glob("events.out.tfevents.*"))
+        purge_step = (step + 1 if step else 0) if earlier else None
+        self.tensorboard = EventWriter(
+            folder, partial(self._report, "TensorBoard's event file"), purge_step
+        )
         self._describe(plain)
 
     @property
@@ -94,8 +113,13 @@ class Run:
     def log_epoch(self, record: dict[str, float]) -> None:
         """A line in metrics.jsonl."""
         self.history.append(record)
-        with (self.folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        self._write_metrics(record)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write TensorBoard's points. Before each checkpoint: a run that goes on from it has no
+        other way to what was logged on the way to it."""
+        self.tensorboard.flush()
 
     def log_image(self, tag: str, image: Tensor, step: int) -> None:
         """A picture in TensorBoard. image [C, H, W] in [0, 1] or uint8."""
@@ -121,7 +145,12 @@ class Run:
     def write_summary(self, **entries: Any) -> None:
         """Add to summary.json and write it."""
         self.summary.update(entries)
-        write_json(self.folder / "summary.json", self.summary)
+        try:
+            write_json(self.folder / "summary.json", self.summary)
+        except OSError as error:
+            self._report("summary.json", error)
+        else:
+            self._report("summary.json", None)
 
     def close(self, status: str, **entries: Any) -> None:
         """Final status, one of completed, interrupted, failed; ends TensorBoard's row."""
@@ -130,6 +159,47 @@ class Run:
         if status == "completed":
             self._write_summaries(self._hparams()[2])
         self.tensorboard.close()
+        if self.failing:
+            console.say(f"warning: not whole in {self.folder}: {', '.join(sorted(self.failing))}")
+
+    def _write_metrics(self, record: dict[str, float] | None = None) -> None:
+        """Append a line or, without one or after a failure, write all lines anew."""
+        path = self.folder / "metrics.jsonl"
+        try:
+            if record is None or path.name in self.failing:
+                write_text(path, "".join(json.dumps(line) + "\n" for line in self.history))
+            else:
+                with path.open("a") as file:
+                    file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            self._report(path.name, error)
+        else:
+            self._report(path.name, None)
+
+    def _report(self, name: str, error: OSError | None) -> None:
+        """Say once that a file cannot be written; training goes on without it."""
+        if error is None:
+            self.failing.discard(name)
+        elif name not in self.failing:
+            self.failing.add(name)
+            log.warning("%s cannot be written: %s", name, error)
+            console.say(f"warning: {name} cannot be written: {error.strerror}; training goes on")
+
+    def _tidy_up(self) -> None:
+        """After a kill: remove what was half written, and keep damaged checkpoints apart."""
+        for name in ("", "checkpoints", "figures", "projector"):
+            remove_leftovers(self.folder / name)
+        for name in checkpoint.set_damaged_aside(self.checkpoints):
+            console.say(f"warning: {name} is damaged and now called {name}.damaged")
+
+    def _say_missing(self, epoch: int) -> None:
+        there = {line["epoch"] for line in self.history}
+        missing = [str(number) for number in range(1, epoch + 1) if number not in there]
+        if missing:
+            console.say(
+                f"warning: metrics.jsonl has no line for epoch {', '.join(missing)}: they could"
+                " not be written when they were due"
+            )
 
     def _describe(self, plain: dict[str, Any]) -> None:
         """TensorBoard's text, custom chart and HParams row; the row stays in this folder's run."""
@@ -161,22 +231,28 @@ class Run:
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; a last line that was cut off by a kill is left out."""
     path = folder / "metrics.jsonl"
-    if not path.exists():
+    if not path.is_file():
         return []
     lines = []
-    for text in path.read_text().splitlines():
+    for text in path.read_bytes().splitlines():
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
+            line = json.loads(text)
+        except ValueError:  # neither JSON nor UTF-8
             break
+        if not isinstance(line, dict) or "epoch" not in line:
+            break
+        lines.append(line)
     return lines
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """summary.json, or nothing where there is none yet."""
+    """summary.json, or nothing where there is none yet or it is damaged."""
     path = folder / "summary.json"
-    summary: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return summary
+    try:
+        summary = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):  # ValueError: neither JSON nor UTF-8
+        return {}
+    return summary if isinstance(summary, dict) else {}
 
 
 def versions() -> dict[str, str]:

@@ -130,9 +130,13 @@ def is_finished(state: TrainState, config: Config) -> bool:
 
 
 def save(path: Path, state: TrainState, config: Config, data: Data) -> None:
-    """Write a checkpoint: the state, and what a model is rebuilt from."""
+    """Write a checkpoint: the state, and what a model is rebuilt from.
+
+    The former last.ckpt becomes previous.ckpt.
+    """
     about = {"config": as_container(config), "shape": list(data.shape)}
-    checkpoint.save(path, state.state_dict() | about)
+    former = path.with_name(checkpoint.PREVIOUS) if path.name == checkpoint.LAST else None
+    checkpoint.save(path, state.state_dict() | about, former)
     state.kept_step = state.step
 
 

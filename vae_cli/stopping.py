@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the step that is under way ends, then the run stops where it can go on."""
+"""Ctrl-C, SIGTERM, SIGUSR1: the step under way ends, then the run stops where it can go on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+# Windows has no SIGUSR1
+SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -28,12 +31,14 @@ class Stop:
     def check(self) -> None:
         """Raise Interrupted if it has."""
         if self.requested is not None:
-            raise Interrupted("", by_signal=self.requested == signal.SIGTERM)
+            raise Interrupted("", by_signal=self.requested != signal.SIGINT)
 
 
 @contextmanager
 def stop_signals() -> Iterator[Stop]:
-    """A Stop that Ctrl-C and SIGTERM set. A second one does not wait for the step to end.
+    """A Stop that Ctrl-C and signals set. A second one does not wait for the step to end.
+
+    SIGUSR1 is what SLURM sends a job before it is preempted (`--signal=USR1@60`).
 
     An exception raised at any line, as Python's own Ctrl-C is, can land inside a library that is
     not written for it; the loop asks at a line of its choosing instead.
@@ -46,7 +51,7 @@ def stop_signals() -> Iterator[Stop]:
         stop.requested = number
 
     try:
-        former = {n: signal.signal(n, ask) for n in (signal.SIGINT, signal.SIGTERM)}
+        former = {n: signal.signal(n, ask) for n in SIGNALS}
     except ValueError:  # not in the main thread: whoever started us minds the signals
         yield stop
         return

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vae_cli import analysis, build, checkpoint
+from vae_cli import analysis, build, checkpoint, console
 from vae_cli.checking import typed
 from vae_cli.config import Config
 from vae_cli.data.interface import Data
@@ -17,7 +17,7 @@ from vae_cli.evaluation import Codes, encode
 from vae_cli.fitting import Fit, fit
 from vae_cli.models.interface import Autoencoder
 from vae_cli.posteriors import Posterior
-from vae_cli.resuming import saved_config
+from vae_cli.resuming import refuse_links_out, saved_config
 from vae_cli.vae import VAE
 
 
@@ -169,26 +169,38 @@ def load_run(folder: str | Path, device: str = "cpu") -> TrainedRun:
     folder = Path(folder).expanduser()
     if not (folder / "config.yaml").is_file():
         raise UserError(f"{folder} is not a run folder: it has no config.yaml")
+    refuse_links_out(folder)
     config = typed(saved_config(folder))
     chosen = build.device(device)
     weights, about = _newest_weights(folder)
-    shape = tuple(about["shape"])
-    vae = build.vae(config, shape)
     try:
+        shape, epoch = tuple(map(int, about["shape"])), int(about["epoch"])
+        with torch.device("meta"):  # sizes are compared before anything of that size is allocated
+            expected = build.vae(config, shape).state_dict()
+        if {k: w.shape for k, w in weights.items()} != {k: w.shape for k, w in expected.items()}:
+            raise ValueError("other names or shapes")
+        vae = build.vae(config, shape)
         vae.load_state_dict(weights)
-    except RuntimeError as error:
+    except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{folder}: the weights do not fit the model that config.yaml describes"
         ) from error
-    return TrainedRun(folder, config, vae.to(chosen), shape, int(about["epoch"]))
+    return TrainedRun(folder, config, vae.to(chosen), shape, epoch)
 
 
 def _newest_weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    if (folder / "model.safetensors").is_file():
-        return checkpoint.load_weights(folder / "model.safetensors")
-    for name in ("best", "last"):
-        path = folder / "checkpoints" / f"{name}.ckpt"
-        if path.is_file():
-            state = checkpoint.load(path)
-            return state["vae"], state
-    raise UserError(f"{folder} holds no weights: neither model.safetensors nor a checkpoint")
+    """The best weights or, where their file is damaged, said in a line, the next best there are."""
+    path, reason = folder / "model.safetensors", ""
+    if path.exists():
+        try:
+            return checkpoint.load_weights(path)
+        except checkpoint.Damaged as error:
+            reason = str(error)
+    checkpoints = folder / "checkpoints"
+    if not any(checkpoints.glob("*.ckpt")):
+        missing = f"{folder} holds no weights: neither model.safetensors nor a checkpoint"
+        raise UserError(reason or missing)
+    state, passed_over = checkpoint.load_best(checkpoints)
+    for line in filter(None, (reason, passed_over)):
+        console.say(f"warning: {line}")
+    return state["vae"], state

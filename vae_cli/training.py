@@ -39,7 +39,10 @@ def train(config: Config, folder: Path) -> None:
         state = new_state(config, data, device)
     resumed = config.resume is not None
     if resumed:
-        state.load_state_dict(checkpoint.load(folder / "checkpoints" / "last.ckpt", device))
+        kept, passed_over = checkpoint.load_newest(folder / "checkpoints", device)
+        if passed_over:
+            console.say(passed_over)
+        state.load_state_dict(kept)
         if is_finished(state, config) and read_summary(folder).get("status") == "completed":
             console.say(f"{folder} is finished: {state.epoch} epochs; give more with epochs=N")
             return
@@ -53,7 +56,7 @@ def train(config: Config, folder: Path) -> None:
     try:
         with stop_signals() as stop, trouble.out_of_memory(config, data.shape):
             if not resumed:
-                save(run.last, state, config, data)
+                keep(state, config, data, run)
             fit(state, data, config, run, stop)
             finish(state, data, config, run)
     except KeyboardInterrupt as interrupt:
@@ -99,7 +102,7 @@ def fit(state: TrainState, data: Data, config: Config, run: Run, stop: Stop) -> 
             run.log_epoch({"epoch": state.epoch, "step": state.step, **record})
             if better:
                 save(run.best, state, config, data)
-            save(run.last, state, config, data)
+            keep(state, config, data, run)
             if config.image_every and state.epoch % config.image_every == 0:
                 pictures.draw(state.measured, state.step)
             progress.epoch({"epoch": state.epoch, **record})
@@ -140,7 +143,7 @@ def train_epoch(
         if (due or stop.requested) and state.step < last_step:
             trouble.stop_if_not_finite(state, state.meter.peek(), config, len(data.train))
             state.spent(now - started)
-            save(run.last, state, config, data)
+            keep(state, config, data, run)
             started = saved = time.perf_counter()
             stop.check()
     state.spent(time.perf_counter() - started)
@@ -205,6 +208,12 @@ def _read_meter(
         {f"train/{name}": number for name, number in numbers.items()}
         | {"schedule/beta": beta, "schedule/lr": lr},
     )
+
+
+def keep(state: TrainState, config: Config, data: Data, run: Run) -> None:
+    """Write the checkpoint to go on from, after all that was logged on the way to it."""
+    run.flush()
+    save(run.last, state, config, data)
 
 
 def finish(state: TrainState, data: Data, config: Config, run: Run) -> None:
