@@ -25,7 +25,9 @@ def run(task: Task) -> Measured:
     work = task.work
     train, test = data.load(work, task.folder)
     device = jax.devices("cpu")[0] if task.device == "cpu" else jax.devices()[0]
-    images = jax.device_put(train.reshape(len(train), -1), device)
+    # converted once: faster by a sixth than bytes converted in the step, for four times the memory
+    floats = train.reshape(len(train), -1).astype(np.float32) / 255
+    images = jax.device_put(floats, device)
     key, init = random.split(jax.device_put(random.key(task.seed), device))
     params = initialised(init, work)
     optimizer = optax.adam(work.lr)
@@ -49,12 +51,12 @@ def run(task: Task) -> Measured:
 
 
 def epoch_function(work: Work, optimizer: Any) -> Any:
-    """The jitted epoch: (state, images [N, P] uint8, key) -> state, summed loss in nats."""
+    """The jitted epoch: (state, images [N, P] in [0, 1], key) -> state, summed loss in nats."""
     full, rest = divmod(work.examples, work.batch_size)
 
     def step(state: Any, images: Any, index: Any, key: Any) -> Any:
         params, memory = state
-        x = images[index].astype(jnp.float32) / 255
+        x = images[index]
         loss, gradients = jax.value_and_grad(batch_loss)(params, x, key, len(work.widths))
         updates, memory = optimizer.update(gradients, memory, params)
         return (optax.apply_updates(params, updates), memory), loss
