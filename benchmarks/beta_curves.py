@@ -21,7 +21,7 @@ SEEDS = range(5)
 
 def measure(quick: bool, data_dir: Path, device: str) -> dict[str, Any]:
     """One run of the preset a seed, each after a part of the tutorial's epoch."""
-    task = Task(MLP, str(data_dir), device, limit=200 if quick else 1_000)
+    task = Task(MLP, str(data_dir), device, limit=200 if quick else 500)
     runs, loops = [], []
     for seed in SEEDS[:1] if quick else SEEDS:
         printed = processes.run(

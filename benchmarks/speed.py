@@ -19,10 +19,10 @@ from typing import Any
 from benchmarks import beta_curves, data, environment, ours, processes, startup, table, workloads
 from benchmarks.contenders.task import Task
 from benchmarks.measurement import Measured, Rounds
-from benchmarks.workloads import Work
+from benchmarks.workloads import SELDOM, SELDOM_ROUNDS, Work
 
 PARTS = ("startup", "mlp", "conv", "conv64", "beta", "growth")
-QUICK_PARTS = ("startup", "mlp", "conv", "beta")
+QUICK_PARTS = ("startup", "mlp", "conv")
 NEEDS = {"pythae": ("pythae",), "jax": ("jax", "optax")}
 QUIET_LOAD = 0.5  # runnable processes beside this one that are thought to do no harm
 
@@ -32,7 +32,11 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
     made.add_argument("--quick", action="store_true", help="less data, one round: a smoke test")
     made.add_argument("--only", choices=PARTS, action="append", help="this part; can be repeated")
-    made.add_argument("--rounds", type=_positive, help="alternations (5; quick: 1)")
+    made.add_argument(
+        "--rounds",
+        type=_positive,
+        help="alternations, of everything (else as the works say: 5, fewer where they are slow)",
+    )
     made.add_argument("--threads", type=_positive, help="cores and threads for every contender")
     made.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     made.add_argument("--data-dir", help="where MNIST lies, as vae-train's data_dir")
@@ -62,14 +66,13 @@ def measure(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """Every part that was asked for -> what the JSON holds, what failed."""
     folder = data.folder(arguments.data_dir).resolve()
     device, quick = arguments.device, arguments.quick
-    rounds = arguments.rounds or (1 if quick else 5)
     parts = arguments.only or (QUICK_PARTS if quick else PARTS)
     content: dict[str, Any] = {}
     failures: list[str] = []
 
     def compared(work: Work) -> Rounds:
         task = Task(work, str(folder), device)
-        found = alternate(task, min(rounds, work.rounds), failures)
+        found = alternate(task, arguments.rounds, failures)
         content[work.name] = {
             "work": asdict(work),
             "rounds": [{k: asdict(v) for k, v in one.items()} for one in found],
@@ -78,13 +81,14 @@ def measure(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
 
     if "startup" in parts:
         try:
-            content["startup"] = startup.measure(rounds, folder, device)
+            content["startup"] = startup.measure(
+                arguments.rounds or (1 if quick else 5), folder, device
+            )
             print(table.startup(content["startup"]), end="\n\n", flush=True)
         except processes.Failed as error:
             _note(failures, f"startup: {error}")
     for work in workloads.works(quick):
         if work.name in parts:
-            work = replace(work, rounds=max(work.rounds, arguments.rounds or 0))
             print(table.comparison(work, compared(work)), end="\n\n", flush=True)
     if "beta" in parts:
         try:
@@ -98,8 +102,9 @@ def measure(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     return content, failures
 
 
-def alternate(task: Task, rounds: int, failures: list[str]) -> Rounds:
-    """Every contender once a round, one after the other."""
+def alternate(task: Task, rounds: int | None, failures: list[str]) -> Rounds:
+    """Every contender once a round, one after the other; None: as many rounds as the work says,
+    and some contenders in the first of them only."""
     missing = [
         name
         for name in task.work.contenders
@@ -108,10 +113,11 @@ def alternate(task: Task, rounds: int, failures: list[str]) -> Rounds:
     for name in missing:
         print(f"{task.work.name}: {name} is not installed: pip install 'vae-cli[bench]'")
     found: Rounds = []
-    for seed in range(rounds):
+    for seed in range(rounds or task.work.rounds):
         found.append({})
         for name in task.work.contenders:
-            if name in missing:
+            seldom = rounds is None and name in SELDOM and seed >= SELDOM_ROUNDS
+            if name in missing or seldom:
                 continue
             try:
                 found[-1][name] = one(name, replace(task, seed=seed))

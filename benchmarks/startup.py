@@ -25,14 +25,15 @@ def measure(rounds: int, data_dir: Path, device: str) -> dict[str, Any]:
 
     The epoch's line appears after `perf/seconds` of work that began with the first step, and that
     step took 128 / `perf/examples_per_second`: its end is the line's time less the one plus the
-    other. The run is stopped there. One start of each goes first and is not counted: it fills the
-    disk's cache.
+    other. The run is stopped there. Of several
+    rounds one more goes first and is not counted: it fills the disk's cache.
     """
     to_step, imports = [], []
-    for _ in range(rounds + 1):
+    warm_up = int(rounds > 1)
+    for _ in range(rounds + warm_up):
         to_step.append(first_step(data_dir, device))
         imports.append(processes.run(["-c", "import torch, torchvision"]).seconds)
-    return summarised(to_step[1:], imports[1:])
+    return summarised(to_step[warm_up:], imports[warm_up:])
 
 
 def first_step(data_dir: Path, device: str) -> float:
