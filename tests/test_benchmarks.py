@@ -65,6 +65,38 @@ def test_parent_loads_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=environment.ROOT, check=True)
 
 
+def test_contenders_alternate(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    def one(name: str, asked: Task) -> Measured:
+        order.append(f"{name} {asked.seed}")
+        if name == "ours bf16":
+            raise processes.Failed("no bf16 here")
+        return seconds(1.0)
+
+    monkeypatch.setattr(speed, "one", one)
+    work = replace(TINY, contenders=("ours", "ours bf16", "floor"), rounds=3)
+    failures: list[str] = []
+    found = speed.alternate(task(work), None, failures)
+    first = ["ours 0", "ours bf16 0", "floor 0", "ours 1", "ours bf16 1", "floor 1"]
+    assert order == [*first, "ours 2", "ours bf16 2"]  # the floor is measured in two rounds only
+    assert [set(one) for one in found] == [{"ours", "floor"}, {"ours", "floor"}, {"ours"}]
+    assert len(failures) == 3
+    order.clear()
+    speed.alternate(task(work), 4, [])
+    assert order.count("floor 3") == 1  # all of it, where the rounds are asked for
+
+
+def test_a_peer_that_is_not_installed_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(speed, "find_spec", lambda name: None)
+    monkeypatch.setattr(speed, "one", lambda name, asked: seconds(1.0))
+    found = speed.alternate(task(replace(TINY, rounds=1)), None, [])
+    assert set(found[0]) == set(TINY.contenders) - {"pythae", "jax"}
+    assert "pythae is not installed" in capsys.readouterr().out
+
+
 # -------------------------------------------------------------------------------------- arithmetic
 
 
