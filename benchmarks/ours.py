@@ -46,7 +46,8 @@ def run(task: Task, extra: tuple[str, ...] = ()) -> Measured:
         details={
             "perf/seconds": [record["perf/seconds"] for record in timed],
             "command_seconds": ended.seconds,
-            "settings": [text for text in settings if name not in text],
+            # without the folders of this machine
+            "settings": [t for t in settings if name not in t and not t.startswith("data_dir=")],
             "device": summary["device"],
         },
     )
