@@ -205,7 +205,7 @@ def test_a_kill_at_any_moment_of_writing_leaves_a_whole_one(tmp_path: Path, monk
 def test_a_later_format_is_refused(saved: Path, monkeypatch):
     monkeypatch.setattr(checkpoint, "FORMAT", 99)
     with pytest.raises(
-        UserError, match="has format 1 and this version of vae-train reads format 2"
+        UserError, match=r"has format \d+ and this version of vae-train reads format 99"
     ):
         checkpoint.load(saved)
 
@@ -250,7 +250,9 @@ def test_a_header_that_promises_a_petabyte_is_refused(tmp_path: Path):
 def test_weights_without_a_checksum_are_read(tmp_path: Path):
     path = tmp_path / "model.safetensors"
     path.write_bytes(
-        safetensors.save({"a": torch.ones(2)}, {"vae-cli": json.dumps({"format": checkpoint.FORMAT, "epoch": 3})})
+        safetensors.save(
+            {"a": torch.ones(2)}, {"vae-cli": json.dumps({"format": checkpoint.FORMAT, "epoch": 3})}
+        )
     )
     weights, about = checkpoint.load_weights(path)
     assert (weights["a"].tolist(), about) == ([1, 1], {"epoch": 3})

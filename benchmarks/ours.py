@@ -1,0 +1,113 @@
+"""Ours: the real command in a process of its own, read from what it writes.
+
+Three kinds of seconds an epoch:
+- the training pass alone: examples / `perf/examples_per_second` of metrics.jsonl;
+- the whole epoch: from one line of metrics.jsonl to the next, seen from outside, so that
+  checkpoints, pictures, logging and progress are all in it, wherever they are done;
+- `perf/seconds`, what the run itself calls an epoch, among the details.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import data, processes
+from benchmarks.contenders.task import Task
+from benchmarks.measurement import Measured
+from benchmarks.workloads import MNIST_EXAMPLES, Work
+
+# no logging beyond a line an epoch, no pictures while training
+QUIET = ("log_every=1000000", "image_every=0")
+
+
+def run(task: Task, extra: tuple[str, ...] = ()) -> Measured:
+    """Train and measure; `extra` are settings beside the work's. Raises processes.Failed."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        settings = (*overrides(task, folder), *extra)
+        records, seen, ended = train(settings, folder / "run")
+        summary = json.loads((folder / "run" / "summary.json").read_text())
+    timed = records[1:]
+    final = summary["metrics"]
+    return Measured(
+        task.work.examples,
+        [task.work.examples / record["perf/examples_per_second"] for record in timed],
+        whole_seconds=[after - before for before, after in pairwise(seen)],
+        train_loss=timed[-1]["train/loss"],
+        test_elbo=final["test/elbo"],
+        peak_memory_mib=ended.peak_memory_mib,
+        details={
+            "perf/seconds": [record["perf/seconds"] for record in timed],
+            "command_seconds": ended.seconds,
+            # without the folders of this machine
+            "settings": [t for t in settings if name not in t and not t.startswith("data_dir=")],
+            "device": summary["device"],
+        },
+    )
+
+
+def train(
+    settings: tuple[str, ...], folder: Path, until: int | None = None
+) -> tuple[list[dict[str, Any]], list[float], processes.Ended]:
+    """Run vae-train -> lines of metrics.jsonl, when each was seen (seconds from the start), the
+    process. until: enough lines to stop it at. Raises processes.Failed."""
+    metrics = folder / "metrics.jsonl"
+    seen: list[float] = []
+    started = time.perf_counter()
+
+    def watch() -> bool:
+        lines = metrics.read_bytes().count(b"\n") if metrics.exists() else 0
+        seen.extend([time.perf_counter() - started] * (lines - len(seen)))
+        return until is not None and lines >= until
+
+    ended = processes.run(["-m", "vae_cli", *settings, f"hydra.run.dir={folder}"], watch)
+    watch()
+    records = [json.loads(line) for line in metrics.read_text().splitlines()]
+    return records, seen, ended
+
+
+def overrides(task: Task, folder: Path) -> list[str]:
+    """The command line that is this work; writes the data it names, if any, into the folder."""
+    work = task.work
+    return [
+        *_model(work),
+        *_dataset(task, folder),
+        f"optimizer.lr={work.lr}",
+        f"batch_size={work.batch_size}",
+        f"epochs={work.epochs}",
+        f"precision={task.precision}",
+        f"device={task.device}",
+        f"seed={task.seed}",
+        "figures=none",  # drawn once, after training
+    ]
+
+
+def _model(work: Work) -> list[str]:
+    widths = ",".join(map(str, work.widths))
+    part = "hidden_sizes" if work.model == "mlp" else "channels"
+    return [
+        f"model={work.model}_vae",
+        f"model.{part}=[{widths}]",
+        f"model.latent_dim={work.latent_dim}",
+    ]
+
+
+def _dataset(task: Task, folder: Path) -> list[str]:
+    """MNIST itself where all of it is used; else the same images as arrays."""
+    work = task.work
+    if work.data == "mnist" and work.examples == MNIST_EXAMPLES:
+        return ["dataset=mnist", "dataset.val_size=0", f"data_dir={task.data_dir}"]
+    places = []
+    for part, images in zip(("train", "test"), data.load(work, task.folder), strict=True):
+        path = folder / f"{part}.npy"
+        np.save(path, images)
+        places.append(f"dataset.{part}={path}")
+    arrays = ["dataset=arrays", "likelihood=bernoulli", "dataset.layout=chw"]
+    return [*arrays, *places, "dataset.val_size=0"]
