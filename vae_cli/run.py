@@ -30,25 +30,9 @@ from torch.utils.tensorboard.summary import hparams
 from vae_cli.checking import as_container, flatten
 from vae_cli.config import Config
 from vae_cli.files import write_json, write_text
+from vae_cli.hparams import NOT_HPARAMS
 from vae_cli.version import __version__
 
-# settings that say where and how a run was done, not what was done
-NOT_HPARAMS = frozenset(
-    {
-        "device",
-        "data_dir",
-        "resume",
-        "figures",
-        "manifold_size",
-        "manifold_range",
-        "interpolate",
-        "log_every",
-        "image_every",
-        "dry_run",
-        "compile",
-        "deterministic",
-    }
-)
 FINAL_METRICS = ("test/elbo", "test/reconstruction", "test/kl", "test/loss", "latent/active_units")
 
 
