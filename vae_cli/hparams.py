@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from enum import Enum
 from typing import Any
 
-from vae_cli.config import GROUPS
+from vae_cli.checking import flatten
+from vae_cli.config import GROUPS, Config
 
 # settings that say where and how a run was done, not what was done
 NOT_HPARAMS = frozenset(
@@ -25,6 +28,12 @@ NOT_HPARAMS = frozenset(
     }
 )
 PRESET = "experiment"  # a group without a node: known only from the command line
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """A typed configuration as a flat mapping, `model.latent_dim` -> 2."""
+    flat = flatten(dataclasses.asdict(config))
+    return {key: item.name if isinstance(item, Enum) else item for key, item in flat.items()}
 
 
 def given_keys(overrides: Iterable[str]) -> list[str]:

@@ -13,6 +13,7 @@ import json
 import platform
 import struct
 import subprocess
+from collections.abc import Sequence
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +24,7 @@ import numpy.typing as npt
 import torch
 from omegaconf import OmegaConf
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
@@ -38,9 +40,17 @@ FINAL_METRICS = ("test/elbo", "test/reconstruction", "test/kl", "test/loss", "la
 
 class Run:
     """A run folder that is being written. Opening it for a resumed run drops what lies after
-    `step` (and `epoch`), so that nothing is logged twice."""
+    `step` (and `epoch`), so that nothing is logged twice. swept: the settings of its sweep, for
+    TensorBoard's HParams page."""
 
-    def __init__(self, folder: Path, config: Config, epoch: int = 0, step: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: Config,
+        epoch: int = 0,
+        step: int = 0,
+        swept: Sequence[str] = (),
+    ) -> None:
         self.folder = folder
         self.config = config
         self.checkpoints = folder / "checkpoints"
@@ -49,11 +59,14 @@ class Run:
         write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain)))
         self.history = [line for line in read_metrics(folder) if line["epoch"] <= epoch]
         write_text(folder / "metrics.jsonl", "".join(json.dumps(x) + "\n" for x in self.history))
+        # a run that goes on is still one of its sweep
+        self.swept = list(swept) or (_swept_before(folder) if config.resume else [])
         self.summary: dict[str, Any] = {
             "status": "running",
             "started": datetime.now().astimezone().isoformat(timespec="seconds"),
             "versions": versions(),
             "git_commit": git_commit(),
+            "swept": self.swept,
         }
         self.tensorboard = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
         self._describe(plain)
@@ -131,13 +144,33 @@ class Run:
 
     def _hparams(self) -> tuple[Any, Any, Any]:
         flat = flatten(as_container(self.config))
+        flat = {key: flat[key] for key in self.swept if key in flat} | flat
         values = {
             key: item if isinstance(item, bool | int | float | str) else json.dumps(item)
             for key, item in flat.items()
-            if key not in NOT_HPARAMS and not key.startswith("dataset.suggested")
+            if key in self.swept
+            or (key not in NOT_HPARAMS and not key.startswith("dataset.suggested"))
         }
-        result: tuple[Any, Any, Any] = hparams(values, dict.fromkeys(FINAL_METRICS, 0.0))
-        return result
+        experiment, start, end = hparams(values, dict.fromkeys(FINAL_METRICS, 0.0))
+        _mark_swept(experiment, self.swept)
+        return experiment, start, end
+
+
+def _mark_swept(experiment: Any, swept: Sequence[str]) -> None:
+    """Say which settings differ among runs: TensorBoard shows those first, whatever the order."""
+    plugin_data = experiment.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(plugin_data.content)
+    for info in content.experiment.hparam_infos:
+        info.differs = info.name in swept
+    plugin_data.content = content.SerializeToString()
+
+
+def _swept_before(folder: Path) -> list[str]:
+    try:
+        swept = read_summary(folder).get("swept", [])
+    except (OSError, ValueError):  # no summary was written whole: the order of columns is lost
+        return []
+    return [str(key) for key in swept] if isinstance(swept, list) else []
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

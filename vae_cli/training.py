@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -30,8 +31,11 @@ log = logging.getLogger(__name__)
 # ------------------------------------------------------------------------------------- the training
 
 
-def train(config: Config, folder: Path) -> None:
-    """A whole run in a run folder, from the start or from its last checkpoint."""
+def train(config: Config, folder: Path, swept: Sequence[str] = ()) -> None:
+    """A whole run in a run folder, from the start or from its last checkpoint.
+
+    swept: the settings that vary in the sweep that it belongs to.
+    """
     device = build.device(config.device)
     _set_determinism(config)
     data = build.data(config).to(device)
@@ -42,7 +46,7 @@ def train(config: Config, folder: Path) -> None:
         if is_finished(state, config) and read_summary(folder).get("status") == "completed":
             console.say(f"{folder} is finished: {state.epoch} epochs; give more with epochs=N")
             return
-    run = Run(folder, config, state.epoch, state.step)
+    run = Run(folder, config, state.epoch, state.step, swept)
     run.write_summary(
         device=device_name(device),
         parameters=sum(p.numel() for p in state.vae.parameters()),

@@ -4,7 +4,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   const number = (text) => (/^-?[\d.]/.test(text) ? parseFloat(text) : NaN);
   titles.forEach((title, column) => {
     const texts = [...body.rows].map((row) => row.cells[column].textContent);
-    if (texts.every((text) => text === "" || !isNaN(number(text))) && texts.some(Boolean)) {
+    if (!isNaN(number(texts.find(Boolean) ?? ""))) { // a word among numbers is a status
       title.classList.add("number");
       for (const row of body.rows) row.cells[column].classList.add("number");
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 from vae_cli.errors import UserError
 from vae_cli.files import write_text
 from vae_cli.report import text
+from vae_cli.report.commands import tensorboard_command
 from vae_cli.report.data import csv_text, json_text
 from vae_cli.report.page import html_page
 from vae_cli.report.runs import RunRecord, Unreadable, read_run
@@ -50,7 +51,8 @@ def write_report(folder: Path, figures: bool = True) -> str:
         sweep = read_sweep([folder])
         _, failed = write_files(sweep, folder, figures)
         lines = [terminal(sweep, terminal_width()), *(f"warning: {line}" for line in failed)]
-        return "\n".join(["", *lines, "", f"  {text.printable(folder / 'report.html')}"])
+        places = [text.printable(folder / "report.html"), tensorboard_command(sweep)]
+        return "\n".join(["", *lines, "", *(f"  {place}" for place in places)])
     except (Exception, KeyboardInterrupt) as error:
         reason = f"{type(error).__name__}: {text.printable(error)[:200]}".rstrip(": ")
         return f"warning: the sweep's report could not be made ({reason}); try vae-report DIR"
