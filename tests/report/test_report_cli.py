@@ -166,3 +166,14 @@ def test_a_whole_sweep_ends_in_its_answer(vae_train, tmp_path):
     assert (out / "report.html").is_file()
     summary = json.loads(next(out.glob("*seed=0/summary.json")).read_text())
     assert summary["swept"] == ["optimizer.lr", "seed"]
+
+
+def test_a_job_that_could_not_begin_stands_in_the_table(vae_train, tmp_path):
+    tiny = ("epochs=1", "model.hidden_sizes=[16]", "figures=none", "data_dir=/dev/null/x")
+    done = vae_train("-m", "dataset=digits,mnist", *tiny, "hydra.sweep.dir=out")
+    assert done.returncode == 1, done.stderr
+    assert "job 2/2 dataset.name=mnist: failed" in done.stdout
+    rows = (tmp_path / "out" / "sweep.csv").read_text().splitlines()
+    assert rows[1].startswith("digits,0,-")
+    assert ",failed," in rows[2]
+    assert "data_dir" in rows[2]

@@ -81,11 +81,12 @@ def pictures(sweep: Sweep) -> Iterator[Picture]:
     chosen = side_by_side(sweep, key)
     if len(chosen) > 1:
         models = _Models(chosen)
-        yield Picture(
-            f"samples_by_{_safe(name)}.png",
-            f"Prior samples over {name}",
-            lambda: models.samples(name),
-        )
+        if any(run.settings.get("model.posterior") != "point" for run in chosen.values()):
+            yield Picture(
+                f"samples_by_{_safe(name)}.png",
+                f"Prior samples over {name}",
+                lambda: models.samples(name),
+            )
         yield Picture(
             f"reconstructions_by_{_safe(name)}.png",
             f"Reconstructions over {name}",
@@ -217,8 +218,6 @@ class _Models:
     def samples(self, name: str) -> Figure:
         """The same prior draws through every model; autoencoders have no prior."""
         rows = {n: v.sampled()[:SHOWN] for n, v in self._loaded().items() if v.generative}
-        if not rows:
-            raise ValueError("autoencoders have no prior")
         axes = next(iter(self._loaded().values())).axes
         return sweeps.samples_by_setting(rows, axes, f"Prior samples over {name}")
 
