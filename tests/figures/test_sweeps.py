@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vae_cli.figures import sweeps
+from vae_cli.figures import images, sweeps
 from vae_cli.figures.output import image_array
 from vae_cli.figures.sweeps import Point, Series
 
@@ -104,9 +104,9 @@ def test_a_count_starts_at_nought():
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 5, 7), (30,)])
 def test_models_side_by_side(shape):
     rows = {f"beta = {b}": torch.rand(4, *shape) for b in (1, 2, 4)}
-    samples = sweeps.samples_by_setting(rows)
+    samples = images.samples_of_models(rows)
     image_array(samples)
-    image_array(sweeps.reconstructions_by_setting(torch.rand(4, *shape), rows))
+    image_array(images.reconstructions(torch.rand(4, *shape), rows))
     if len(shape) == 3:
         labels = [t.get_text() for t in samples.axes[0].get_yticklabels()]
     else:

@@ -6,7 +6,8 @@ import os
 import pytest
 
 from vae_cli.errors import UserError
-from vae_cli.report.runs import LARGEST, Unreadable, collect, read_run
+from vae_cli.report.reading import LARGEST, Unreadable
+from vae_cli.report.runs import collect, read_run
 
 
 def found(*roots):

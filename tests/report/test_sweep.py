@@ -1,10 +1,15 @@
 """Groups over seeds, the best, the Pareto front."""
 
+import json
+
 import numpy as np
 import pytest
 
 from vae_cli.errors import UserError
+from vae_cli.report.data import csv_text, json_text
+from vae_cli.report.page import html_page
 from vae_cli.report.sweep import pareto_front, read_sweep, statistic
+from vae_cli.report.table import markdown, terminal
 
 
 def test_groups_are_over_seeds_the_best_first(sweep_folder):
@@ -84,3 +89,17 @@ def test_a_monitor_decides(tmp_path, write_run, measured):
     sweep = read_sweep([tmp_path])
     assert sweep.metric == "test/kl"
     assert sweep.best.settings == {"beta": 1.0}
+
+
+def test_settings_of_any_type_do_no_harm(tmp_path, write_run, measured):
+    """A folder that somebody else made: lists, mappings and dates where numbers belong."""
+    for i, odd in enumerate(([1], {"a": 1}, "x", 10**400, 1.5, None)):
+        run = write_run(tmp_path / f"{i}", measured(i, 1), beta=odd, seed=odd, epochs=odd)
+        summary = json.loads((run / "summary.json").read_text())
+        summary |= {"git_commit": {"a": [odd]}, "versions": [odd], "seconds": odd, "epochs": odd}
+        (run / "summary.json").write_text(json.dumps(summary))
+    sweep = read_sweep([tmp_path])
+    assert len(sweep.runs) == 6
+    for text in (terminal(sweep, 80), markdown(sweep), csv_text(sweep), html_page(sweep, [])):
+        assert len(text) > 100
+    json.loads(json_text(sweep))

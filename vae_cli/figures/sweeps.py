@@ -1,4 +1,4 @@
-"""What a sweep found: rate against distortion, metrics over a setting, models side by side."""
+"""What a sweep found: rate against distortion, and metrics over a setting."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,17 +6,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
-from torch import Tensor
 
-from vae_cli.figures import curves, images, mosaic, style, tiles
-from vae_cli.figures.curves import CurveAxes
+from vae_cli.figures import style
 from vae_cli.figures.style import Array
 
 DECADES = 8.0  # a largest value so many times the smallest asks for a logarithmic axis
@@ -125,42 +122,6 @@ def metric_panels(
         notes.append(f"a line for each of {len(labels)} combinations of the other settings")
     style.set_title(figure, title, notes)
     return figure
-
-
-def samples_by_setting(
-    rows: Mapping[str, Tensor], curve_axes: CurveAxes | None = None, title: str = "Prior samples"
-) -> Figure:
-    """Prior samples of several models, label -> [N,*shape]: a row of images or a panel of curves
-    for each."""
-    drawn = list(rows.values())
-    if tiles.is_images(drawn[0]):
-        grid = mosaic.mosaic(torch.cat(drawn), len(drawn[0]), left=mosaic.label_inches(list(rows)))
-        mosaic.row_labels(grid.axes, grid.y_centres, list(rows))
-        style.set_title(grid.figure, title, [grid.note])
-        return grid.figure
-    figure, axes, columns = style.small_panels(len(rows))
-    x, x_label, y_label = curves.axes_or_index(curve_axes, drawn[0].shape[1])
-    everything = np.concatenate([style.finite_array(made) for made in drawn])
-    leaving = 0
-    for ax, (label, made) in zip(axes, rows.items(), strict=True):
-        for i, y in enumerate(style.finite_array(made)):
-            colour = style.PALETTE[i % len(style.PALETTE)]
-            curves.draw_curve(ax, x, y, color=colour, linewidth=1.0, alpha=0.85)
-        leaving = curves.frame_curves(ax, x, everything)
-        ax.set_title(label, fontsize=style.PANEL_SIZE)
-    style.outer_names(axes, columns, x_label, y_label)
-    style.set_title(figure, title, [curves.leaving_note(leaving, len(everything))])
-    return figure
-
-
-def reconstructions_by_setting(
-    originals: Tensor,
-    rows: Mapping[str, Tensor],
-    curve_axes: CurveAxes | None = None,
-    title: str = "Reconstructions",
-) -> Figure:
-    """The same test examples [N,*shape] through several models, label -> [N,*shape]."""
-    return images.reconstructions(originals, rows, curve_axes, title)
 
 
 # ---------------------------------------------------------------------------------------- the parts

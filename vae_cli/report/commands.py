@@ -6,9 +6,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
-from vae_cli.report.runs import LARGEST, RunRecord, leads_out
+from vae_cli.report.reading import Unreadable, read_text, read_yaml
+from vae_cli.report.runs import RunRecord
 from vae_cli.report.sweep import Sweep
 from vae_cli.report.text import printable
 
@@ -17,14 +16,14 @@ def sweep_command(sweep: Sweep) -> str:
     """The `vae-train -m …` that made the sweep; "" where the folders do not say."""
     if len(sweep.roots) != 1:
         return ""
-    path = sweep.roots[0] / "multirun.yaml"
+    root = sweep.roots[0]
+    path = root / "multirun.yaml"
+    if not path.is_file():
+        return ""
     try:
-        if leads_out(path, sweep.roots[0]) or path.stat().st_size > LARGEST:
-            return ""
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        given = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)["hydra"]["overrides"]
+        given = read_yaml(read_text(path, root), path.name)["hydra"]["overrides"]
         overrides = [*given["hydra"], *given["task"]]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError, yaml.YAMLError):
+    except (Unreadable, TypeError, KeyError):
         return ""
     internal = ("hydra.mode=", "hydra.sweep.dir=", "hydra.run.dir=")
     wanted = [str(o) for o in overrides if not str(o).startswith(internal)]

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 
+from vae_cli.hparams import comparable
 from vae_cli.report import text
 from vae_cli.report.commands import run_command, sweep_command, tensorboard_command
 from vae_cli.report.runs import RunRecord
@@ -57,7 +58,7 @@ def html_page(sweep: Sweep, pictures: Sequence[tuple[str, bytes]]) -> str:
 
 def _title(sweep: Sweep) -> str:
     names = text.short_names(sweep.swept)
-    seeds = len({run.settings.get(REPLICATE) for run in sweep.runs})
+    seeds = len({comparable(run.settings.get(REPLICATE)) for run in sweep.runs})
     over = [*names.values(), *(["seed"] if seeds > 1 else [])]
     return f"Sweep over {', '.join(over)}" if over else "Runs"
 

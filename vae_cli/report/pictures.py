@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from vae_cli.data.interface import Data
-from vae_cli.figures import style, sweeps
+from vae_cli.figures import images, style, sweeps
 from vae_cli.figures.history import PANELS
 from vae_cli.figures.output import save_png
 from vae_cli.figures.sweeps import Point, Series
 from vae_cli.report import text
-from vae_cli.report.runs import RunRecord, leads_out
+from vae_cli.report.reading import leads_out
+from vae_cli.report.runs import RunRecord
 from vae_cli.report.sweep import DISTORTION, RATE, REPLICATE, Group, Sweep
 from vae_cli.report.table import label, metric_names, shown_metrics
 from vae_cli.trained import load_run
@@ -219,7 +220,7 @@ class _Models:
         """The same prior draws through every model; autoencoders have no prior."""
         rows = {n: v.sampled()[:SHOWN] for n, v in self._loaded().items() if v.generative}
         axes = next(iter(self._loaded().values())).axes
-        return sweeps.samples_by_setting(rows, axes, f"Prior samples over {name}")
+        return images.samples_of_models(rows, axes, f"Prior samples over {name}")
 
     def reconstructions(self, name: str) -> Figure:
         """The same test examples through every model."""
@@ -228,7 +229,7 @@ class _Models:
         rows: dict[str, Tensor] = {n: view.reconstructed()[:SHOWN] for n, view in views.items()}
         originals = first.shown(first.x)[:SHOWN]
         title = f"Reconstructions over {name}"
-        return sweeps.reconstructions_by_setting(originals, rows, first.axes, title)
+        return images.reconstructions(originals, rows, first.axes, title)
 
     def _loaded(self) -> dict[str, Viewer]:
         if self._views is None:

@@ -7,31 +7,29 @@ searched folder are left alone, and what cannot be read is named and skipped.
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vae_cli.checking import flatten
 from vae_cli.config import GROUPS
 from vae_cli.errors import UserError
 from vae_cli.hparams import PRESET
+from vae_cli.report.reading import (
+    Unreadable,
+    last_lines,
+    number,
+    read_text,
+    read_yaml,
+    reason,
+    size,
+)
 from vae_cli.report.text import printable
 
 STATUSES = ("completed", "interrupted", "failed", "running")
-LARGEST = 16 * 2**20  # bytes of a file that is read whole
 MOST_SETTINGS = 1000  # YAML aliases can unfold a small file into a huge one
-TAIL = 2**16  # bytes at a file's end that hold its last line
-
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class Unreadable(Exception):
-    """A folder that looks like a run and cannot be read as one; the reason."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,9 @@ def read_run(folder: Path, root: Path | None = None, name: str = "") -> RunRecor
     """
     root = folder if root is None else root
     begun = (folder / "config.yaml").is_file()
-    settings = _settings(_text(folder / ("config.yaml" if begun else ".hydra/config.yaml"), root))
+    settings = _settings(
+        read_text(folder / ("config.yaml" if begun else ".hydra/config.yaml"), root)
+    )
     summary = _summary(folder, root)
     overrides = _overrides(folder, root)
     if presets := [o.partition("=")[2] for o in overrides if o.startswith(f"{PRESET}=")]:
@@ -144,8 +144,8 @@ def read_run(folder: Path, root: Path | None = None, name: str = "") -> RunRecor
     if status not in STATUSES:
         raise Unreadable(f"summary.json has no status of ours: {printable(status)[:40]}")
     error = printable(summary.get("error") or "")
-    if not begun and (reason := _logged_error(folder, root)):
-        status, error = "failed", reason
+    if not begun and (logged := _logged_error(folder, root)):
+        status, error = "failed", logged
     last = {} if status == "completed" else _last_line(folder / "metrics.jsonl", root)
     metrics = summary.get("metrics")
     return RunRecord(
@@ -156,8 +156,8 @@ def read_run(folder: Path, root: Path | None = None, name: str = "") -> RunRecor
         overrides=tuple(overrides),
         status=status,
         metrics=_finite(metrics if isinstance(metrics, dict) else last),
-        epochs=int(_number(summary.get("epochs")) or _number(last.get("epoch")) or 0),
-        seconds=_number(summary.get("seconds")),
+        epochs=int(number(summary.get("epochs")) or number(last.get("epoch")) or 0),
+        seconds=number(summary.get("seconds")),
         error=error,
         about={key: summary.get(key) for key in ("versions", "device", "git_commit")},
     )
@@ -166,29 +166,13 @@ def read_run(folder: Path, root: Path | None = None, name: str = "") -> RunRecor
 # ---------------------------------------------------------------------------------------- the files
 
 
-def leads_out(path: Path, root: Path) -> bool:
-    """Whether a path is, or lies behind, a link to somewhere outside the folder."""
-    return not path.resolve().is_relative_to(root.resolve())
-
-
-def _text(path: Path, root: Path, largest: int = LARGEST) -> str:
-    if leads_out(path, root):
-        raise Unreadable(f"{path.name} is a link that leads out of the folder")
-    try:
-        if path.stat().st_size > largest:
-            raise Unreadable(f"{path.name} is larger than {largest // 2**20} MiB")
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Unreadable(f"{path.name} cannot be read: {_reason(error)}") from error
-
-
 def _settings(text: str) -> dict[str, Any]:
     """config.yaml, flat. What is still to be resolved (${…}) is left out."""
-    plain = _yaml(text, "config.yaml")
+    plain = read_yaml(text, "config.yaml")
     groups = isinstance(plain, dict) and all(isinstance(plain.get(g), dict) for g in GROUPS[:2])
     if not groups or not {"beta", "seed", "epochs"} <= set(plain):
         raise Unreadable("config.yaml is not a configuration of vae-train")
-    if _size(plain, MOST_SETTINGS) >= MOST_SETTINGS:
+    if size(plain, MOST_SETTINGS) >= MOST_SETTINGS:
         raise Unreadable(f"config.yaml holds more than {MOST_SETTINGS} values")
     flat = flatten({str(key): item for key, item in plain.items()})
     return {
@@ -198,32 +182,14 @@ def _settings(text: str) -> dict[str, Any]:
     }
 
 
-def _yaml(text: str, name: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_Loader)  # a safe loader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise Unreadable(f"{name} cannot be read: {_reason(error)}") from error
-
-
-def _size(node: Any, limit: int) -> int:
-    """How many values a tree holds, counted up to a limit."""
-    count, waiting = 0, [node]
-    while waiting and count < limit:
-        item = waiting.pop()
-        count += 1
-        parts = item.values() if isinstance(item, dict) else item
-        waiting += parts if isinstance(item, dict | list) else ()
-    return count
-
-
 def _summary(folder: Path, root: Path) -> dict[str, Any]:
     path = folder / "summary.json"
     if not path.is_file():
         return {}
     try:
-        summary = json.loads(_text(path, root))
+        summary = json.loads(read_text(path, root))
     except (ValueError, RecursionError) as error:
-        raise Unreadable(f"summary.json cannot be read: {_reason(error)}") from error
+        raise Unreadable(f"summary.json cannot be read: {reason(error)}") from error
     if not isinstance(summary, dict):
         raise Unreadable("summary.json is not a summary of vae-train")
     return summary
@@ -233,7 +199,7 @@ def _overrides(folder: Path, root: Path) -> list[str]:
     """The command line that Hydra noted; nothing where it did not, or where it is unreadable."""
     path = folder / ".hydra" / "overrides.yaml"
     try:
-        given = _yaml(_text(path, root), path.name) if path.is_file() else []
+        given = read_yaml(read_text(path, root), path.name) if path.is_file() else []
     except Unreadable:
         return []
     return [printable(text) for text in given] if isinstance(given, list) else []
@@ -241,13 +207,13 @@ def _overrides(folder: Path, root: Path) -> list[str]:
 
 def _logged_error(folder: Path, root: Path) -> str:
     """The last error line of a train.log: why a run did not begin."""
-    errors = [line for line in _tail(folder / "train.log", root) if "[ERROR]" in line]
+    errors = [line for line in last_lines(folder / "train.log", root) if "[ERROR]" in line]
     return printable(errors[-1].partition(" - ")[2]) if errors else ""
 
 
 def _last_line(path: Path, root: Path) -> dict[str, Any]:
     """The last whole line of metrics.jsonl; a kill can cut off the one after it."""
-    for text in reversed(_tail(path, root)):
+    for text in reversed(last_lines(path, root)):
         try:
             line = json.loads(text)
         except (ValueError, RecursionError):
@@ -257,33 +223,7 @@ def _last_line(path: Path, root: Path) -> dict[str, Any]:
     return {}
 
 
-def _tail(path: Path, root: Path) -> list[str]:
-    if not path.is_file() or leads_out(path, root):
-        return []
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - TAIL))
-            return file.read(TAIL).decode(errors="replace").splitlines()
-    except OSError:
-        return []
-
-
 def _finite(metrics: dict[str, Any]) -> dict[str, float]:
     """Metrics have a name such as test/kl; the epoch and the step are none."""
-    found = {printable(key): _number(item) for key, item in metrics.items() if "/" in key}
+    found = {printable(key): number(item) for key, item in metrics.items() if "/" in key}
     return {key: item for key, item in found.items() if item is not None}
-
-
-def _number(item: Any) -> float | None:
-    if isinstance(item, bool) or not isinstance(item, int | float):
-        return None
-    try:
-        return float(item) if math.isfinite(item) else None
-    except OverflowError:  # a whole number beyond all floats
-        return None
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
-    return printable(" ".join(str(error).split())[:120] or type(error).__name__)

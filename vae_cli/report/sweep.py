@@ -185,10 +185,14 @@ def _notes(groups: Sequence[Group], comparable_nats: bool) -> list[str]:
     notes = []
     if not comparable_nats:
         notes.append("nats of different datasets or likelihoods cannot be compared")
-    twins = [g for g in groups if len({r.settings.get(REPLICATE) for r in g.runs}) < len(g.runs)]
+    twins = [
+        g
+        for g in groups
+        if len({comparable(r.settings.get(REPLICATE)) for r in g.runs}) < len(g.runs)
+    ]
     if twins:
         notes.append("some runs have the same settings and the same seed; each counts")
-    commits = {r.about.get("git_commit") for g in groups for r in g.completed}
-    if len(commits - {None}) > 1:
+    commits = {comparable(r.about.get("git_commit")) for g in groups for r in g.completed}
+    if len(commits - {"None"}) > 1:
         notes.append("the runs come from different commits of vae-cli")
     return notes

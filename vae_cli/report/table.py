@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
+from vae_cli.hparams import comparable
 from vae_cli.report import text
 from vae_cli.report.commands import sweep_command, tensorboard_command
 from vae_cli.report.runs import RunRecord
@@ -168,7 +169,7 @@ def run_label(run: RunRecord, sweep: Sweep) -> str:
     names = text.short_names(sweep.swept)
     settings = sweep.settings_of(run)
     parts = [f"{names[key]}={text.setting(item)}" for key, item in settings.items()]
-    if len({other.settings.get(REPLICATE) for other in sweep.runs}) > 1:
+    if len({comparable(other.settings.get(REPLICATE)) for other in sweep.runs}) > 1:
         parts.append(f"seed={text.setting(run.settings.get(REPLICATE))}")
     return ", ".join(parts) or run.name
 

@@ -12,7 +12,8 @@ from vae_cli.report import text
 from vae_cli.report.commands import tensorboard_command
 from vae_cli.report.data import csv_text, json_text
 from vae_cli.report.page import html_page
-from vae_cli.report.runs import RunRecord, Unreadable, read_run
+from vae_cli.report.reading import Unreadable
+from vae_cli.report.runs import RunRecord, read_run
 from vae_cli.report.sweep import Sweep, read_sweep
 from vae_cli.report.table import markdown, metric_names, terminal
 
@@ -87,4 +88,7 @@ def _outcome(run: RunRecord) -> str:
 def _draw(sweep: Sweep, folder: Path) -> tuple[Sequence[tuple[str, Path]], list[str]]:
     from vae_cli.report import pictures  # imports torch and matplotlib
 
-    return pictures.draw(sweep, folder)
+    try:
+        return pictures.draw(sweep, folder)
+    except Exception as error:  # whatever it is: the numbers are worth having
+        return [], [f"no picture could be drawn: {text.printable(error)[:200]}"]
