@@ -104,7 +104,7 @@ def _start(planned: Plan, argv: list[str]) -> int:
         code = _hydra([*planned.arguments, *argv], job)
     for sweep_folder in sweep_folders:
         stopped = code in (INTERRUPTED, TERMINATED)  # someone waits: numbers, no pictures
-        print(write_report(sweep_folder, figures=not stopped), flush=True)
+        print(write_report(sweep_folder, len(planned.configs), not stopped), flush=True)
     if code:
         return code
     return (FAILED if any(codes) else 0) if planned.multirun else max(codes, default=0)

@@ -113,13 +113,22 @@ def test_help_names_every_option_and_file(capsys):
     assert max(map(len, text.splitlines())) <= 100
 
 
+def test_nothing_completed_is_an_answer_too(tmp_path, write_run, capsys):
+    write_run(tmp_path / "a", None, "running", epochs=2)
+    assert report_cli.run([str(tmp_path), "--no-figures"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("0 of 1 runs completed\n\na run that was killed still says")
+    assert "1 not completed:\n  a  running, 2/4\n" in out
+
+
 def test_version_is_ours(capsys):
     assert report_cli.run(["--version"]) == 0
     assert capsys.readouterr().out.startswith("vae-report 0.")
 
 
 def test_a_report_at_the_end_of_a_sweep_never_fails(sweep_folder, tmp_path, monkeypatch):
-    text = writing.write_report(sweep_folder, figures=False)
+    text = writing.write_report(sweep_folder, jobs=8, figures=False)
+    assert "2 of 8 jobs have not begun" in text
     assert "4 of 6 runs completed" in text
     assert str(sweep_folder / "report.html") in text
     assert "could not be made (UserError" in writing.write_report(tmp_path / "nowhere")

@@ -64,7 +64,10 @@ def _title(sweep: Sweep) -> str:
 
 
 def _groups(sweep: Sweep) -> str:
-    header, *rows = table_rows(sweep, shown_metrics(sweep))
+    metrics = shown_metrics(sweep)
+    if not metrics:
+        return ""
+    header, *rows = table_rows(sweep, metrics)
     body = []
     for group, row in zip(sweep.groups, rows, strict=True):
         marked = ' class="best"' if group is sweep.best else ""

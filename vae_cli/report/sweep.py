@@ -195,4 +195,6 @@ def _notes(groups: Sequence[Group], comparable_nats: bool) -> list[str]:
     commits = {comparable(r.about.get("git_commit")) for g in groups for r in g.completed}
     if len(commits - {"None"}) > 1:
         notes.append("the runs come from different commits of vae-cli")
+    if any(run.status == "running" for group in groups for run in group.runs):
+        notes.append("a run that was killed still says that it is running")
     return notes

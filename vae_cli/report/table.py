@@ -29,8 +29,11 @@ def terminal(sweep: Sweep, width: int) -> str:
         if _width(rows) > width and name in metrics and name != sweep.metric:
             metrics.remove(name)
             rows = table_rows(sweep, metrics)
-    lines = [*textwrap.wrap(answer(sweep), width), "", *_few(_aligned(rows, width), GROUPS_SHOWN)]
-    lines += ["", *legend(sweep)]
+    lines = textwrap.wrap(answer(sweep), width)
+    if metrics:
+        lines += ["", *_few(_aligned(rows, width), GROUPS_SHOWN)]
+    if notes := legend(sweep):
+        lines += ["", *notes]
     if sweep.unfinished:
         told = [_told(_unfinished(run, sweep), width) for run in sweep.unfinished]
         lines += ["", f"{len(told)} not completed:", *_few(told, RUNS_SHOWN)]
@@ -62,7 +65,7 @@ def label(group: Group, sweep: Sweep) -> str:
 
 def legend(sweep: Sweep) -> list[str]:
     """What the signs in the table mean, and what a reader must know."""
-    several = any(len(group.runs) > 1 for group in sweep.groups)
+    several = any(len(group.completed) > 1 for group in sweep.groups)
     front = any(group.on_front for group in sweep.groups)
     notes = [PLUS_MINUS] if several else []
     return [*notes, *([f"* {FRONT}"] if front else []), *sweep.notes]
@@ -179,14 +182,11 @@ def run_label(run: RunRecord, sweep: Sweep) -> str:
 
 def markdown(sweep: Sweep, pictures: Sequence[tuple[str, str]] = ()) -> str:
     """The same for a README or an issue. pictures: (title, relative path)."""
-    lines = [
-        "# Sweep",
-        "",
-        escaped(answer(sweep)),
-        "",
-        *_table(table_rows(sweep, shown_metrics(sweep))),
-    ]
-    lines += ["", *(f"- {escaped(note)}" for note in legend(sweep))]
+    lines = ["# Sweep", "", escaped(answer(sweep))]
+    if metrics := shown_metrics(sweep):
+        lines += ["", *_table(table_rows(sweep, metrics))]
+    if notes := legend(sweep):
+        lines += ["", *(f"- {escaped(note)}" for note in notes)]
     if sweep.unfinished:
         rows = [["run", "status", "error", "folder"]]
         rows += [[run_label(r, sweep), r.how_far, r.error, r.name] for r in sweep.unfinished]

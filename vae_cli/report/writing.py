@@ -43,8 +43,10 @@ def write_files(sweep: Sweep, out: Path, figures: bool = True) -> tuple[list[Pat
     return [*(out / name for name in names), *([out / FIGURES] if drawn else [])], failed
 
 
-def write_report(folder: Path, figures: bool = True) -> str:
+def write_report(folder: Path, jobs: int = 0, figures: bool = True) -> str:
     """The report of a sweep that has just ended, into its folder. Returns what to print.
+
+    jobs: that the sweep was to have; those without a folder are counted.
 
     Never fails: a report that cannot be made is said in a line, for the runs are what counts.
     """
@@ -52,6 +54,8 @@ def write_report(folder: Path, figures: bool = True) -> str:
         sweep = read_sweep([folder])
         _, failed = write_files(sweep, folder, figures)
         lines = [terminal(sweep, terminal_width()), *(f"warning: {line}" for line in failed)]
+        if len(sweep.runs) < jobs:
+            lines.append(f"{jobs - len(sweep.runs)} of {jobs} jobs have not begun")
         places = [text.printable(folder / "report.html"), tensorboard_command(sweep)]
         return "\n".join(["", *lines, "", *(f"  {place}" for place in places)])
     except (Exception, KeyboardInterrupt) as error:
