@@ -28,7 +28,7 @@ from vae_cli.errors import RunFailed, UserError
 from vae_cli.help import help_text
 from vae_cli.hparams import given_keys, settings, varied
 from vae_cli.planning import Plan, config_dir, one_line, plan, register
-from vae_cli.report.text import setting
+from vae_cli.report.text import setting, short_names
 from vae_cli.report.writing import job_line, write_report
 from vae_cli.stopping import Interrupted
 from vae_cli.version import __version__
@@ -80,6 +80,8 @@ def _start(planned: Plan, argv: list[str]) -> int:
     sweep_folders: list[Path] = []
     swept = varied([settings(c) for c in planned.configs], given_keys(argv)) if report else []
 
+    names = short_names(swept)
+
     def job(cfg: DictConfig) -> None:
         config = planned.configs[0] if planned.resumed else typed(cfg)
         hydra_config = HydraConfig.get()
@@ -90,7 +92,7 @@ def _start(planned: Plan, argv: list[str]) -> int:
         if report:
             sweep_folders[:] = [Path(hydra_config.sweep.dir)]
             mine = settings(config)
-            shown = ",".join(f"{key}={setting(mine[key])}" for key in swept)
+            shown = ",".join(f"{name}={setting(mine[key])}" for key, name in names.items())
             total = len(planned.configs)
             print(job_line(hydra_config.job.num + 1, total, shown, folder), flush=True)
         if codes[-1] in (INTERRUPTED, TERMINATED):

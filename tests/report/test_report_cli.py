@@ -131,16 +131,19 @@ def test_a_report_at_the_end_of_a_sweep_never_fails(sweep_folder, tmp_path, monk
     assert "2 of 8 jobs have not begun" in text
     assert "4 of 6 runs completed" in text
     assert str(sweep_folder / "report.html") in text
-    assert "could not be made (UserError" in writing.write_report(tmp_path / "nowhere")
+    nowhere = writing.write_report(tmp_path / "nowhere")
+    assert nowhere.startswith("warning: the sweep's report is not whole (UserError")
+    assert "\n" not in nowhere
     for error in (OSError("disk full"), KeyboardInterrupt()):
 
         def fail(*_, error=error):
             raise error
 
         monkeypatch.setattr(writing, "write_files", fail)
-        line = writing.write_report(sweep_folder)
-        assert f"could not be made ({type(error).__name__}" in line
-        assert "\n" not in line
+        text = writing.write_report(sweep_folder)
+        assert "4 of 6 runs completed" in text
+        last = text.splitlines()[-1]
+        assert last.startswith(f"warning: the sweep's report is not whole ({type(error).__name__}")
 
 
 def test_a_job_is_a_line(sweep_folder):
@@ -161,8 +164,8 @@ def test_a_whole_sweep_ends_in_its_answer(vae_train, tmp_path):
     done = vae_train("-m", "optimizer=sgd", "optimizer.lr=1e-3,1e9", "seed=0,1", *tiny,
                      "hydra.sweep.dir=out")  # fmt: skip
     assert done.returncode == 1, done.stderr
-    assert "job 1/4 optimizer.lr=0.001,seed=0: test elbo -" in done.stdout
-    assert "job 4/4 optimizer.lr=1e+09,seed=1: failed, 0/1: RunFailed" in done.stdout
+    assert "job 1/4 lr=0.001,seed=0: test elbo -" in done.stdout
+    assert "job 4/4 lr=1e+09,seed=1: failed, 0/1: RunFailed" in done.stdout
     assert "2 of 4 runs completed; best test/elbo" in done.stdout
     assert "Traceback" not in done.stderr
     out = tmp_path / "out"
@@ -181,7 +184,7 @@ def test_a_job_that_could_not_begin_stands_in_the_table(vae_train, tmp_path):
     tiny = ("epochs=1", "model.hidden_sizes=[16]", "figures=none", "data_dir=/dev/null/x")
     done = vae_train("-m", "dataset=digits,mnist", *tiny, "hydra.sweep.dir=out")
     assert done.returncode == 1, done.stderr
-    assert "job 2/2 dataset.name=mnist: failed" in done.stdout
+    assert "job 2/2 dataset=mnist: failed" in done.stdout
     rows = (tmp_path / "out" / "sweep.csv").read_text().splitlines()
     assert rows[1].startswith("digits,0,-")
     assert ",failed," in rows[2]

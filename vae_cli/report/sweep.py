@@ -92,7 +92,8 @@ def read_sweep(roots: Sequence[Path], metric: str | None = None) -> Sweep:
     groups.sort(key=lambda group: _rank(group, chosen))
     order = {id(run): place for place, group in enumerate(groups) for run in group.runs}
     runs.sort(key=lambda run: order[id(run)])
-    return Sweep(list(roots), runs, skipped, swept, chosen, groups, _notes(groups, comparable_nats))
+    notes = _notes(runs, groups, comparable_nats)
+    return Sweep(list(roots), runs, skipped, swept, chosen, groups, notes)
 
 
 def is_better(metric: str, a: float, b: float) -> bool:
@@ -181,7 +182,7 @@ def _rank(group: Group, metric: str) -> tuple[bool, float]:
     return False, -stat.mean if _higher(metric) else stat.mean
 
 
-def _notes(groups: Sequence[Group], comparable_nats: bool) -> list[str]:
+def _notes(runs: Sequence[RunRecord], groups: Sequence[Group], comparable_nats: bool) -> list[str]:
     notes = []
     if not comparable_nats:
         notes.append("nats of different datasets or likelihoods cannot be compared")
@@ -192,9 +193,11 @@ def _notes(groups: Sequence[Group], comparable_nats: bool) -> list[str]:
     ]
     if twins:
         notes.append("some runs have the same settings and the same seed; each counts")
-    commits = {comparable(r.about.get("git_commit")) for g in groups for r in g.completed}
+    commits = {comparable(r.about.get("git_commit")) for r in runs if r.completed}
     if len(commits - {"None"}) > 1:
         notes.append("the runs come from different commits of vae-cli")
-    if any(run.status == "running" for group in groups for run in group.runs):
+    if len({comparable(run.settings.get("model.posterior")) for run in runs}) > 1:
+        notes.append("an autoencoder has no KL: its elbo is its reconstruction alone")
+    if any(run.status == "running" for run in runs):
         notes.append("a run that was killed still says that it is running")
     return notes

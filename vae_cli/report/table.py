@@ -13,7 +13,8 @@ from vae_cli.report.sweep import REPLICATE, TEST_METRICS, Group, Stat, Sweep
 
 NARROWEST = 60  # columns of a terminal that a table can be made for
 # what is left out first where a table is too wide
-LEAST_WANTED = ("seconds", "latent/active_units")
+LEAST_WANTED = ("seconds", "latent/active_units", "test/kl", "test/reconstruction")
+SETTING_LEAST = 5  # columns of a setting; numbers are never cut
 ROUNDED = ("seconds", "latent/active_units")
 FRONT = "on the Pareto front of KL and reconstruction"
 PLUS_MINUS = "mean ± sample standard deviation over seeds"
@@ -26,12 +27,16 @@ def terminal(sweep: Sweep, width: int) -> str:
     metrics = shown_metrics(sweep)
     rows = table_rows(sweep, metrics)
     for name in LEAST_WANTED:
-        if _width(rows) > width and name in metrics and name != sweep.metric:
+        if (
+            _least_width(rows, len(sweep.swept)) > width
+            and name in metrics
+            and name != sweep.metric
+        ):
             metrics.remove(name)
             rows = table_rows(sweep, metrics)
     lines = textwrap.wrap(answer(sweep), width)
     if metrics:
-        lines += ["", *_few(_aligned(rows, width), GROUPS_SHOWN)]
+        lines += ["", *_few(_aligned(rows, width, len(sweep.swept)), GROUPS_SHOWN)]
     if notes := legend(sweep):
         lines += ["", *notes]
     if sweep.unfinished:
@@ -124,16 +129,21 @@ def table_rows(sweep: Sweep, metrics: Sequence[str]) -> list[list[str]]:
     return [header, *rows]
 
 
-def _width(rows: Sequence[Sequence[str]]) -> int:
-    return sum(max(map(len, column)) for column in zip(*rows, strict=True)) + 2 * len(rows[0])
+def _least_width(rows: Sequence[Sequence[str]], settings: int) -> int:
+    """Columns of a terminal that the table needs when its settings are cut as far as can be."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths[:settings] = [min(width, SETTING_LEAST) for width in widths[:settings]]
+    return sum(widths) + 2 * len(widths)
 
 
-def _aligned(rows: Sequence[Sequence[str]], width: int) -> list[str]:
-    """Two spaces between columns, a rule under the header; the widest cells give way."""
+def _aligned(rows: Sequence[Sequence[str]], width: int, settings: int) -> list[str]:
+    """Two spaces between columns, a rule under the header; the widest settings give way."""
     columns = list(zip(*rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
-    while sum(widths) + 2 * len(widths) > width and max(widths) > 6:
-        widths[widths.index(max(widths))] -= 1
+    while sum(widths) + 2 * len(widths) > width and max(widths[:settings], default=0) > (
+        SETTING_LEAST
+    ):
+        widths[widths.index(max(widths[:settings]))] -= 1
     numeric = [_is_number(next(filter(None, column[1:]), "")) for column in columns]
     lines = []
     for row in rows:

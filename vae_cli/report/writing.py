@@ -50,17 +50,20 @@ def write_report(folder: Path, jobs: int = 0, figures: bool = True) -> str:
 
     Never fails: a report that cannot be made is said in a line, for the runs are what counts.
     """
+    lines: list[str] = []
     try:
         sweep = read_sweep([folder])
-        _, failed = write_files(sweep, folder, figures)
-        lines = [terminal(sweep, terminal_width()), *(f"warning: {line}" for line in failed)]
+        lines += ["", terminal(sweep, terminal_width())]
         if len(sweep.runs) < jobs:
             lines.append(f"{jobs - len(sweep.runs)} of {jobs} jobs have not begun")
+        _, failed = write_files(sweep, folder, figures)
+        lines += [f"warning: {line}" for line in failed]
         places = [text.printable(folder / "report.html"), tensorboard_command(sweep)]
-        return "\n".join(["", *lines, "", *(f"  {place}" for place in places)])
+        lines += ["", *(f"  {place}" for place in places)]
     except (Exception, KeyboardInterrupt) as error:
         reason = f"{type(error).__name__}: {text.printable(error)[:200]}".rstrip(": ")
-        return f"warning: the sweep's report could not be made ({reason}); try vae-report DIR"
+        lines.append(f"warning: the sweep's report is not whole ({reason}); try vae-report DIR")
+    return "\n".join(lines)
 
 
 def job_line(number: int, jobs: int, settings: str, folder: Path) -> str:
