@@ -32,6 +32,21 @@ def test_rate_distortion_has_a_mark_a_group_and_the_front():
     assert len(colours) == 5
 
 
+def test_one_colour_a_label_and_one_shape_a_mark():
+    made = [
+        Point(f"beta={b}", float(b), np.array([b + lr]), np.array([80.0 + b]), mark=f"lr={lr}")
+        for b in (1, 2)
+        for lr in (0.1, 0.2)
+    ]
+    figure = sweeps.rate_distortion(made)
+    image_array(figure)
+    marks = [container[0] for container in figure.axes[0].containers]
+    assert [mark.get_marker() for mark in marks] == ["o", "^", "o", "^"]
+    assert marks[0].get_color() == marks[1].get_color() != marks[2].get_color()
+    names = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert names == ["beta=1", "beta=2", "lr=0.1", "lr=0.2"]
+
+
 def test_equal_elbo_lies_along_the_pale_lines():
     figure = sweeps.rate_distortion(points(4))
     image_array(figure)

@@ -24,13 +24,14 @@ BAR: dict[str, Any] = {"capsize": 2.5, "elinewidth": 1.0, "capthick": 1.0}
 
 @dataclass(frozen=True)
 class Point:
-    """Runs that differ in the seed alone: a name, the colour's value, and numbers a run."""
+    """Runs that differ in the seed alone. Points with one label have one colour."""
 
-    label: str
-    value: float | None  # None: a category, coloured by its place
+    label: str  # of the colour: beta=0.5
+    value: float | None  # the label's number; None: a category
     x: Array  # [runs]
     y: Array  # [runs]
     on_front: bool = False
+    mark: str = ""  # of the shape: lr=0.1; "" where shapes say nothing
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,15 @@ def rate_distortion(
     joins the means that no other beats in both; along a pale line the ELBO is constant.
     colour_name: what the points' values are, beside a colour bar.
     """
-    named = len(points) <= 2 * MOST_SERIES
+    named = len({point.label for point in points}) <= 2 * MOST_SERIES
     figure = style.new_figure(7.6 if named else 6.4, 4.8)
     ax = figure.add_subplot()
     style.plain_axes(ax)
     usual = _usual([p.x.mean() for p in points]) & _usual([p.y.mean() for p in points])
     far = len(points) - int(usual.sum())
     points = [point for point, near in zip(points, usual, strict=True) if near]
-    colours = _colours([p.value for p in points])
+    colours = _colours(points)
+    shapes = {mark: style.MARKERS[i] for i, mark in enumerate(_marks(points))}
     front = sorted((p for p in points if p.on_front), key=lambda p: float(p.x.mean()))
     if len(front) > 1:
         ax.plot([p.x.mean() for p in front], [p.y.mean() for p in front], color=style.QUIET,
@@ -66,21 +68,17 @@ def rate_distortion(
     for point, colour in zip(points, colours, strict=True):
         if len(point.x) > 1:
             ax.scatter(point.x, point.y, s=14, color=colour, alpha=0.45, linewidths=0, zorder=3)
-        ax.errorbar(point.x.mean(), point.y.mean(), _std(point.y), _std(point.x), marker="o",
-                    markersize=7, color=colour, markeredgecolor="white", zorder=4,
-                    **BAR)  # fmt: skip
+        ax.errorbar(point.x.mean(), point.y.mean(), _std(point.y), _std(point.x),
+                    marker=shapes.get(point.mark, "o"), markersize=7, color=colour,
+                    markeredgecolor="white", zorder=4, **BAR)  # fmt: skip
     _constant_elbo(ax)
     style.name_axes(ax, "KL, nats per example (rate)", "reconstruction, nats per example")
     if named:
-        _name_points(ax, points, colours, len(front) > 1)
+        _name_points(ax, points, colours, shapes, len(front) > 1)
     elif all(point.value is not None for point in points):
         bar = figure.colorbar(_scale([p.value for p in points if p.value is not None]), ax=ax)
         bar.set_label(colour_name, fontsize=style.LABEL_SIZE)
         bar.ax.tick_params(labelsize=style.TICK_SIZE)
-        ticks = sorted({p.value for p in points if p.value is not None})
-        if len(ticks) <= MOST_SERIES:
-            bar.set_ticks(ticks, labels=[style.number(tick) for tick in ticks])
-            bar.minorticks_off()
     meaning = "along a pale line the ELBO is the number at its end; better to the lower left"
     style.set_title(figure, title, [meaning, _far_note(far)])
     return figure
@@ -168,11 +166,18 @@ def _norm(values: Sequence[float]) -> Normalize:
     return LogNorm(low, high) if _decades(values) else Normalize(low, high)
 
 
-def _colours(values: Sequence[float | None]) -> list[Any]:
+def _marks(points: Sequence[Point]) -> list[str]:
+    """What shapes stand for, while there are shapes enough; else nothing."""
+    marks = sorted({point.mark for point in points})
+    return marks if 1 < len(marks) <= len(style.MARKERS) else []
+
+
+def _colours(points: Sequence[Point]) -> list[Any]:
     """A colour a point: along one scale for numbers, one after the other for categories."""
-    numbers = [v for v in values if v is not None]
-    if len(numbers) < len(values) or len(set(numbers)) < 2:
-        return [_series_colour(i) for i in range(len(values))]
+    numbers = [p.value for p in points if p.value is not None]
+    if len(numbers) < len(points) or len(set(numbers)) < 2:
+        labels = list(dict.fromkeys(point.label for point in points))
+        return [_series_colour(labels.index(point.label)) for point in points]
     norm = _norm(numbers)
     return [style.VALUE_MAP(norm(v)) for v in numbers]
 
@@ -181,10 +186,18 @@ def _scale(values: Sequence[float]) -> ScalarMappable:
     return ScalarMappable(_norm(values), style.VALUE_MAP)
 
 
-def _name_points(ax: Axes, points: Sequence[Point], colours: Sequence[Any], front: bool) -> None:
+def _name_points(
+    ax: Axes,
+    points: Sequence[Point],
+    colours: Sequence[Any],
+    shapes: Mapping[str, str],
+    front: bool,
+) -> None:
     """A legend beside the axes, right of the numbers at the pale lines."""
-    handles = [Line2D([], [], color=c, marker="o", linestyle="") for c in colours]
-    labels = [point.label for point in points]
+    named = dict(zip([point.label for point in points], colours, strict=True))
+    handles = [Line2D([], [], color=c, marker="o", linestyle="") for c in named.values()]
+    handles += [Line2D([], [], color=style.QUIET, marker=m, linestyle="") for m in shapes.values()]
+    labels = [*named, *shapes]
     if front:
         handles.append(Line2D([], [], color=style.QUIET, linewidth=1.2))
         labels.append("Pareto front")

@@ -1,4 +1,4 @@
-"""The pictures of a sweep: which runs and groups go where. The only part that loads models."""
+"""The pictures of a sweep: which runs and groups go where. Imports matplotlib."""
 
 from __future__ import annotations
 
@@ -8,25 +8,19 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from vae_cli.data.interface import Data
-from vae_cli.figures import images, style, sweeps
+from vae_cli.figures import style, sweeps
 from vae_cli.figures.history import PANELS
 from vae_cli.figures.output import save_png
 from vae_cli.figures.sweeps import Point, Series
 from vae_cli.report import text
-from vae_cli.report.reading import leads_out
+from vae_cli.report.models import Models
 from vae_cli.report.runs import RunRecord
 from vae_cli.report.sweep import DISTORTION, RATE, REPLICATE, Group, Sweep
 from vae_cli.report.table import label, metric_names, shown_metrics
-from vae_cli.trained import load_run
-from vae_cli.viewer import Viewer
 
 MOST_ROWS = 8  # models side by side
-SHOWN = 10  # examples of each
 ACTIVE = "latent/active_units"
-WEIGHTS = ("model.safetensors", "checkpoints", "checkpoints/best.ckpt", "checkpoints/last.ckpt")
 
 
 @dataclass(frozen=True)
@@ -81,7 +75,7 @@ def pictures(sweep: Sweep) -> Iterator[Picture]:
         )
     chosen = side_by_side(sweep, key)
     if len(chosen) > 1:
-        models = _Models(chosen)
+        models = Models(chosen)
         if any(run.settings.get("model.posterior") != "point" for run in chosen.values()):
             yield Picture(
                 f"samples_by_{_safe(name)}.png",
@@ -134,23 +128,32 @@ def side_by_side(sweep: Sweep, key: str) -> dict[str, RunRecord]:
 
 
 def _points(sweep: Sweep, groups: Sequence[Group]) -> list[Point]:
+    """Coloured by the leading setting, shaped by the next one."""
     key = leading(sweep)
-    ordered = sorted(groups, key=lambda group: _order(group.settings.get(key)))
+    second = next((other for other in sweep.swept if other != key), None)
     points = []
-    for group in ordered:
-        value = group.settings.get(key)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    for group in sorted(groups, key=lambda group: _order(group.settings.get(key))):
+        value = _plotted(group.settings.get(key))
         runs = [r.metrics for r in group.completed if RATE in r.metrics and DISTORTION in r.metrics]
         points.append(
             Point(
-                text.shortened(label(group, sweep), 40),
-                float(value) if is_number and value is not None else None,
+                _named(sweep, group, key) if sweep.swept else label(group, sweep),
+                float(value) if isinstance(value, int | float) else None,
                 np.array([m[RATE] for m in runs]),
                 np.array([m[DISTORTION] for m in runs]),
                 group.on_front,
+                _named(sweep, group, second) if second else "",
             )
         )
     return points
+
+
+def _named(sweep: Sweep, group: Group, key: str) -> str:
+    """A setting of a group in words: 'beta=0.5'."""
+    name = text.short_names(sweep.swept).get(key, key)
+    if key not in group.settings:
+        return f"no {name}"
+    return text.shortened(f"{name}={text.setting(group.settings[key])}", 30)
 
 
 def _metrics(sweep: Sweep, groups: Sequence[Group], key: str, name: str) -> Figure:
@@ -204,50 +207,3 @@ def _order(value: object) -> tuple[bool, float, str]:
 def _safe(name: str) -> str:
     """A setting as part of a file's name."""
     return "".join(c if c.isascii() and c.isalnum() else "_" for c in name)[:40]
-
-
-# ------------------------------------------------------------------------------------------ models
-
-
-class _Models:
-    """The chosen runs' models, each loaded once, over the same data where they have the same."""
-
-    def __init__(self, runs: dict[str, RunRecord]) -> None:
-        self.runs = runs
-        self._views: dict[str, Viewer] | None = None
-
-    def samples(self, name: str) -> Figure:
-        """The same prior draws through every model; autoencoders have no prior."""
-        rows = {n: v.sampled()[:SHOWN] for n, v in self._loaded().items() if v.generative}
-        axes = next(iter(self._loaded().values())).axes
-        return images.samples_of_models(rows, axes, f"Prior samples over {name}")
-
-    def reconstructions(self, name: str) -> Figure:
-        """The same test examples through every model."""
-        views = self._loaded()
-        first = next(iter(views.values()))
-        rows: dict[str, Tensor] = {n: view.reconstructed()[:SHOWN] for n, view in views.items()}
-        originals = first.shown(first.x)[:SHOWN]
-        title = f"Reconstructions over {name}"
-        return images.reconstructions(originals, rows, first.axes, title)
-
-    def _loaded(self) -> dict[str, Viewer]:
-        if self._views is None:
-            self._views = self._load()
-        return self._views
-
-    def _load(self) -> dict[str, Viewer]:
-        views, known = {}, dict[str, Data]()
-        for name, run in self.runs.items():
-            if any(leads_out(run.folder / part, run.root) for part in WEIGHTS):
-                raise ValueError(f"{run.name}: its weights are a link that leads out of the folder")
-            trained = load_run(run.folder)
-            config = trained.config
-            key = repr((config.dataset, config.seed, config.data_dir))
-            if key not in known:
-                known[key] = trained.data()
-            views[name] = Viewer(trained.vae, known[key], config)
-        shapes = {view.data.shape for view in views.values()}
-        if len(shapes) > 1:
-            raise ValueError("the runs' examples have different shapes")
-        return views
