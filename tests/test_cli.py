@@ -208,4 +208,5 @@ def test_hydra_stays_with_the_command_line_and_tensorboard_with_the_run_folder()
     assert importing["hydra"] == {"cli.py", "planning.py", "resuming.py"}
     assert importing["tensorboard"] == {"events.py", "run.py"}
     drawing = {"gallery.py", "pictures.py", "viewer.py", "progressive.py"}
+    drawing |= {"report/pictures.py", "report/models.py"}
     assert {p for p in importing["matplotlib"] if not p.startswith("figures/")} <= drawing

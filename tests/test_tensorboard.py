@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from vae_cli import training
+from vae_cli.run import read_summary
 
 EPOCHS = 3
+SWEPT = ("seed", "beta")  # as a sweep would say
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +25,10 @@ def logdir(tmp_path_factory, make_config) -> Path:
     """A finished run and one that was resumed, side by side."""
     logdir = tmp_path_factory.mktemp("tb")
     common = ("dataset=digits", "log_every=2", "batch_size=128", "model.latent_dim=2")
-    training.train(make_config(*common, "beta=4", f"epochs={EPOCHS}"), logdir / "whole")
+    whole = make_config(*common, "beta=4", f"epochs={EPOCHS}")
+    training.train(whole, logdir / "whole", SWEPT)
     config = make_config(*common, "epochs=1")
-    training.train(config, logdir / "resumed")
+    training.train(config, logdir / "resumed", SWEPT)
     again = replace(config, epochs=EPOCHS, resume=str(logdir / "resumed"))
     training.train(again, logdir / "resumed")
     return logdir
@@ -105,12 +108,17 @@ def test_a_resumed_run_has_every_point_once(server):
     assert steps["resumed", "train/loss"] == steps["whole", "train/loss"] == list(range(2, 34, 2))
 
 
-def test_hparams_show_one_row_a_run(server):
+def test_hparams_show_one_row_a_run(server, logdir):
     ask(server, "runs")
     experiment = ask(server, "plugin/hparams/experiment", {"experimentName": ""})
     columns = {info["name"] for info in experiment["hparamInfos"]}
     assert {"beta", "optimizer.lr", "model.latent_dim", "model.name"} <= columns
     assert "device" not in columns
+    # the swept settings stand first, also after one of the runs was resumed
+    assert [info["name"] for info in experiment["hparamInfos"]][:2] == ["beta", "seed"]
+    assert {info["name"] for info in experiment["hparamInfos"] if info["differs"]} == set(SWEPT)
+    metrics = [info["name"]["tag"] for info in experiment["metricInfos"]]
+    assert metrics[:3] == ["test/elbo", "test/reconstruction", "test/kl"]
     body = {
         "experimentName": "",
         "allowedStatuses": [],
@@ -134,6 +142,7 @@ def test_hparams_show_one_row_a_run(server):
     }
     assert all(len(row["sessions"]) == 1 for row in rows.values())
     assert all(row["sessions"][0]["status"] == "STATUS_SUCCESS" for row in rows.values())
+    assert read_summary(logdir / "resumed")["swept"] == list(SWEPT)
     metrics = rows["whole"]["metricValues"]
     assert any(m["name"]["tag"] == "test/elbo" and m["value"] < 0 for m in metrics)
 

@@ -27,6 +27,7 @@ def test_the_wheel_holds_package_and_configs_and_nothing_else(installed):
     tops = {path.name.partition("-")[0] for path in installed.iterdir()}
     assert tops == {"vae_cli"}
     assert (installed / "vae_cli" / "configs" / "model" / "conv_vae.yaml").is_file()
+    assert (installed / "vae_cli" / "report" / "page.css").is_file()
     assert not (installed / "vae_cli" / "tests").exists()
 
 

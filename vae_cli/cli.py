@@ -30,7 +30,10 @@ from vae_cli.checking import typed
 from vae_cli.config import Config
 from vae_cli.errors import RunFailed, UserError
 from vae_cli.help import help_text
+from vae_cli.hparams import given_keys, settings, varied
 from vae_cli.planning import Plan, config_dir, one_line, plan, refuse_line_breaks, register
+from vae_cli.report.text import setting, short_names
+from vae_cli.report.writing import job_line, write_report
 from vae_cli.stopping import Interrupted
 from vae_cli.version import __version__
 
@@ -81,11 +84,25 @@ def run(argv: Sequence[str]) -> int:
 def _start(planned: Plan, argv: list[str]) -> int:
     """Run the planned jobs through Hydra. A sweep goes on after a failed job."""
     codes: list[int] = []
+    report = planned.multirun and not planned.configs[0].dry_run
+    sweep_folders: list[Path] = []
+    swept = varied([settings(c) for c in planned.configs], given_keys(argv)) if report else []
+
+    names = short_names(swept)
 
     def job(cfg: DictConfig) -> None:
         config = planned.configs[0] if planned.resumed else typed(cfg)
-        folder = Path(HydraConfig.get().runtime.output_dir)
-        codes.append(_job(config, folder, resumed=planned.resumed is not None))
+        hydra_config = HydraConfig.get()
+        folder = Path(hydra_config.runtime.output_dir)
+        # a job of a sweep that could not begin keeps its folder: it stands in the table
+        keep = report or planned.resumed is not None
+        codes.append(_job(config, folder, keep, swept))
+        if report:
+            sweep_folders[:] = [Path(hydra_config.sweep.dir)]
+            mine = settings(config)
+            shown = ",".join(f"{name}={setting(mine[key])}" for key, name in names.items())
+            total = len(planned.configs)
+            print(job_line(hydra_config.job.num + 1, total, shown, folder), flush=True)
         if codes[-1] in (INTERRUPTED, TERMINATED):
             sys.exit(codes[-1])  # ends a sweep as well
 
@@ -95,13 +112,19 @@ def _start(planned: Plan, argv: list[str]) -> int:
             code = _hydra([*planned.arguments, *argv, *places], job)
     else:
         code = _hydra([*planned.arguments, *argv], job)
+    for sweep_folder in sweep_folders:
+        stopped = code in (INTERRUPTED, TERMINATED)  # someone waits: numbers, no pictures
+        print(write_report(sweep_folder, len(planned.configs), not stopped), flush=True)
     if code:
         return code
     return (FAILED if any(codes) else 0) if planned.multirun else max(codes, default=0)
 
 
-def _job(config: Config, folder: Path, resumed: bool) -> int:
-    """One training run. Returns its exit code; says in one line what went wrong."""
+def _job(config: Config, folder: Path, keep: bool, swept: Sequence[str] = ()) -> int:
+    """One training run. Returns its exit code; says in one line what went wrong.
+
+    keep: leave the folder of a run that could not begin.
+    """
     logging.captureWarnings(True)
     _say_once_where_the_log_fails()
     from vae_cli import dryrun, training  # imports torch
@@ -110,18 +133,18 @@ def _job(config: Config, folder: Path, resumed: bool) -> int:
         if config.dry_run:
             dryrun.dry_run(config)
         else:
-            training.train(config, folder)
+            training.train(config, folder, swept)
         return 0
     except UserError as error:
         log.error("%s", error)
-        if not resumed:
+        if not keep:
             _remove_unused(folder)
         return complain(error)
     except Interrupted as stop:
         print(f"vae-train: {stop}", file=sys.stderr)
         return TERMINATED if stop.by_signal else INTERRUPTED
     except KeyboardInterrupt:  # while the data was loaded
-        if not resumed:
+        if not keep:
             _remove_unused(folder)
         return _say_interrupted()
     except RunFailed as error:

@@ -59,7 +59,7 @@ class Config:
     cuda_graph: bool = value("record a training step once and replay it (CUDA only)")
     data_dir: str | None = value("where datasets are kept; null: $VAE_DATA_DIR or the user's cache")
     resume: str | None = value("a run folder to go on with")
-    figures: Figures = value("auto: draw what fits the model and the data; none: draw nothing")
+    figures: Figures = value("auto: what fits the model and the data; none: no pictures of runs")
     manifold_size: int = value("codes along each side of the decoded manifold", at_least=2)
     manifold_range: list[float] | None = value(
         "[low,high] of the manifold's codes; null: where the codes are", items_at_least=2

@@ -14,6 +14,7 @@ import logging
 import platform
 import struct
 import subprocess
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from importlib import metadata
@@ -25,6 +26,7 @@ import numpy.typing as npt
 import torch
 from omegaconf import OmegaConf
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 
@@ -34,37 +36,27 @@ from vae_cli.config import Config
 from vae_cli.errors import RunFailed
 from vae_cli.events import EventWriter
 from vae_cli.files import remove_leftovers, write_json, write_text
+from vae_cli.hparams import NOT_HPARAMS
 from vae_cli.version import __version__
 
 log = logging.getLogger(__name__)
 
-# settings that say where and how a run was done, not what was done
-NOT_HPARAMS = frozenset(
-    {
-        "device",
-        "data_dir",
-        "resume",
-        "figures",
-        "manifold_size",
-        "manifold_range",
-        "interpolate",
-        "log_every",
-        "image_every",
-        "dry_run",
-        "compile",
-        "cuda_graph",
-        "checkpoint_minutes",
-        "deterministic",
-    }
-)
 FINAL_METRICS = ("test/elbo", "test/reconstruction", "test/kl", "test/loss", "latent/active_units")
 
 
 class Run:
     """A run folder that is being written. Opening it for a resumed run drops what lies after
-    `step` (and `epoch`), so that nothing is logged twice."""
+    `step` (and `epoch`), so that nothing is logged twice. swept: the settings of its sweep, for
+    TensorBoard's HParams page."""
 
-    def __init__(self, folder: Path, config: Config, epoch: int = 0, step: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: Config,
+        epoch: int = 0,
+        step: int = 0,
+        swept: Sequence[str] = (),
+    ) -> None:
         self.folder = folder
         self.config = config
         self.checkpoints = folder / "checkpoints"
@@ -81,11 +73,14 @@ class Run:
         self.history = [line for line in read_metrics(folder) if line["epoch"] <= epoch]
         self._say_missing(epoch)
         self._write_metrics()
+        # a run that goes on is still one of its sweep
+        self.swept = list(swept) or (_swept_before(folder) if config.resume else [])
         self.summary: dict[str, Any] = {
             "status": "running",
             "started": datetime.now().astimezone().isoformat(timespec="seconds"),
             "versions": versions(),
             "git_commit": git_commit(),
+            "swept": self.swept,
         }
         # from the very start on, what an earlier session wrote at step 0 is dropped as well
         earlier = any(folder.glob("events.out.tfevents.*"))
@@ -219,13 +214,33 @@ class Run:
 
     def _hparams(self) -> tuple[Any, Any, Any]:
         flat = flatten(as_container(self.config))
+        flat = {key: flat[key] for key in self.swept if key in flat} | flat
         values = {
             key: item if isinstance(item, bool | int | float | str) else json.dumps(item)
             for key, item in flat.items()
-            if key not in NOT_HPARAMS and not key.startswith("dataset.suggested")
+            if key in self.swept
+            or (key not in NOT_HPARAMS and not key.startswith("dataset.suggested"))
         }
-        result: tuple[Any, Any, Any] = hparams(values, dict.fromkeys(FINAL_METRICS, 0.0))
-        return result
+        experiment, start, end = hparams(values, dict.fromkeys(FINAL_METRICS, 0.0))
+        _mark_swept(experiment, self.swept)
+        return experiment, start, end
+
+
+def _mark_swept(experiment: Any, swept: Sequence[str]) -> None:
+    """Say which settings differ among runs: TensorBoard shows those first, whatever the order."""
+    plugin_data = experiment.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(plugin_data.content)
+    for info in content.experiment.hparam_infos:
+        info.differs = info.name in swept
+    plugin_data.content = content.SerializeToString()
+
+
+def _swept_before(folder: Path) -> list[str]:
+    try:
+        swept = read_summary(folder).get("swept", [])
+    except (OSError, ValueError):  # no summary was written whole: the order of columns is lost
+        return []
+    return [str(key) for key in swept] if isinstance(swept, list) else []
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

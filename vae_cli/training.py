@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -29,8 +29,11 @@ log = logging.getLogger(__name__)
 # ------------------------------------------------------------------------------------- the training
 
 
-def train(config: Config, folder: Path) -> None:
-    """A whole run in a run folder, from the start or from its last checkpoint."""
+def train(config: Config, folder: Path, swept: Sequence[str] = ()) -> None:
+    """A whole run in a run folder, from the start or from its last checkpoint.
+
+    swept: the settings that vary in the sweep that it belongs to.
+    """
     cpu.tune()
     device = build.device(config.device)
     _set_determinism(config)
@@ -46,7 +49,7 @@ def train(config: Config, folder: Path) -> None:
         if is_finished(state, config) and read_summary(folder).get("status") == "completed":
             console.say(f"{folder} is finished: {state.epoch} epochs; give more with epochs=N")
             return
-    run = Run(folder, config, state.epoch, state.step)
+    run = Run(folder, config, state.epoch, state.step, swept)
     run.write_summary(
         device=device_name(device),
         parameters=sum(p.numel() for p in state.parameters),

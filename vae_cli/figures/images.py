@@ -1,4 +1,4 @@
-"""Examples side by side, images or curves: reconstructions and samples."""
+"""Examples side by side, images or curves: reconstructions and samples, of one model or several."""
 
 import math
 from collections.abc import Mapping
@@ -55,6 +55,32 @@ def samples(
     leaving = curves.frame_curves(ax, grid, values)
     style.name_axes(ax, x_label, y_label)
     style.set_title(figure, title, [curves.leaving_note(leaving, len(values))])
+    return figure
+
+
+def samples_of_models(
+    rows: Mapping[str, Tensor], curve_axes: CurveAxes | None = None, title: str = "Prior samples"
+) -> Figure:
+    """Prior samples of several models, label -> [N,*shape]: a row of images or a panel of curves
+    for each."""
+    drawn = list(rows.values())
+    if tiles.is_images(drawn[0]):
+        grid = mosaic.mosaic(torch.cat(drawn), len(drawn[0]), left=mosaic.label_inches(list(rows)))
+        mosaic.row_labels(grid.axes, grid.y_centres, list(rows))
+        style.set_title(grid.figure, title, [grid.note])
+        return grid.figure
+    figure, axes, columns = style.small_panels(len(rows))
+    x, x_label, y_label = curves.axes_or_index(curve_axes, drawn[0].shape[1])
+    everything = np.concatenate([style.finite_array(made) for made in drawn])
+    leaving = 0
+    for ax, (label, made) in zip(axes, rows.items(), strict=True):
+        for i, y in enumerate(style.finite_array(made)):
+            colour = style.PALETTE[i % len(style.PALETTE)]
+            curves.draw_curve(ax, x, y, color=colour, linewidth=1.0, alpha=0.85)
+        leaving = curves.frame_curves(ax, x, everything)
+        ax.set_title(label, fontsize=style.PANEL_SIZE)
+    style.outer_names(axes, columns, x_label, y_label)
+    style.set_title(figure, title, [curves.leaving_note(leaving, len(everything))])
     return figure
 
 
