@@ -25,18 +25,17 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_cli import console, streams
+from vae_cli import console, locking, streams, sweep_planning, sweeping
 from vae_cli.checking import typed
 from vae_cli.config import Config
 from vae_cli.errors import RunFailed, UserError
 from vae_cli.help import help_text
+from vae_cli.jobs import FAILED, INTERRUPTED, TERMINATED, USAGE_ERROR, train_in
 from vae_cli.planning import Plan, config_dir, one_line, plan, register
 from vae_cli.stopping import Interrupted
 from vae_cli.version import __version__
 
 log = logging.getLogger(__name__)
-
-USAGE_ERROR, FAILED, INTERRUPTED, TERMINATED = 2, 1, 130, 143
 
 
 def main() -> NoReturn:
@@ -62,39 +61,40 @@ def run(argv: Sequence[str]) -> int:
             return 0
         if args.hydra_help or args.shell_completion or args.info:
             return _hydra(list(argv), lambda cfg: None)
+        if args.multirun and not args.cfg:
+            return sweeping.run(sweep_planning.plan(args), _job)
+        if args.multirun:
+            raise UserError("--cfg shows one job's settings: leave out --multirun")
         planned = plan(args)
     except UserError as error:
         return complain(error)
+    except RunFailed as error:
+        print(f"vae-train: {error}", file=sys.stderr)
+        return FAILED
+    arguments = [*planned.arguments, *(text for text in argv if text != "resume=auto")]
     if args.cfg:
-        if args.multirun:
-            return complain(UserError("--cfg shows one job's settings: leave out --multirun"))
-        return _hydra([*planned.arguments, *argv], lambda cfg: None)
-    return _start(planned, list(argv))
+        return _hydra(arguments, lambda cfg: None)
+    return _start(planned, arguments)
 
 
-# ------------------------------------------------------------------------------------ run the jobs
+# -------------------------------------------------------------------------------------- run a job
 
 
-def _start(planned: Plan, argv: list[str]) -> int:
-    """Run the planned jobs through Hydra. A sweep goes on after a failed job."""
+def _start(planned: Plan, arguments: list[str]) -> int:
+    """Run the planned job through Hydra, which makes its folder."""
     codes: list[int] = []
 
     def job(cfg: DictConfig) -> None:
-        config = planned.configs[0] if planned.resumed else typed(cfg)
+        config = planned.config if planned.resumed else typed(cfg)
         folder = Path(HydraConfig.get().runtime.output_dir)
-        codes.append(_job(config, folder, resumed=planned.resumed is not None))
-        if codes[-1] in (INTERRUPTED, TERMINATED):
-            sys.exit(codes[-1])  # ends a sweep as well
+        codes.append(train_in(folder, config, _job, goes_on=planned.auto))
 
-    if planned.configs[0].dry_run:
+    if planned.note:
+        print(f"vae-train: {planned.note}", file=sys.stderr)
+    if planned.config.dry_run:
         with tempfile.TemporaryDirectory() as folder:
-            places = [f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}"]
-            code = _hydra([*planned.arguments, *argv, *places], job)
-    else:
-        code = _hydra([*planned.arguments, *argv], job)
-    if code:
-        return code
-    return (FAILED if any(codes) else 0) if planned.multirun else max(codes, default=0)
+            return _hydra([*arguments, f"hydra.run.dir={folder}"], job) or max(codes, default=0)
+    return _hydra(arguments, job) or max(codes, default=0)
 
 
 def _job(config: Config, folder: Path, resumed: bool) -> int:
@@ -158,7 +158,7 @@ def _say_interrupted() -> int:
 def _remove_unused(folder: Path) -> None:
     """Remove a run folder in which no run began."""
     logging.shutdown()
-    if {item.name for item in folder.iterdir()} <= {".hydra", "train.log"}:
+    if {item.name for item in folder.iterdir()} <= {".hydra", "train.log", locking.NAME}:
         shutil.rmtree(folder)
         for parent in list(folder.parents)[:2]:  # the date's folder, if this run made it
             if parent.name == "outputs" or any(parent.iterdir()):

@@ -14,6 +14,8 @@ import logging
 import platform
 import struct
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from importlib import metadata
@@ -34,27 +36,11 @@ from vae_cli.config import Config
 from vae_cli.errors import RunFailed
 from vae_cli.events import EventWriter
 from vae_cli.files import remove_leftovers, write_json, write_text
+from vae_cli.identity import INCIDENTAL
 from vae_cli.version import __version__
 
 log = logging.getLogger(__name__)
 
-# settings that say where and how a run was done, not what was done
-NOT_HPARAMS = frozenset(
-    {
-        "device",
-        "data_dir",
-        "resume",
-        "figures",
-        "manifold_size",
-        "manifold_range",
-        "interpolate",
-        "log_every",
-        "image_every",
-        "dry_run",
-        "compile",
-        "deterministic",
-    }
-)
 FINAL_METRICS = ("test/elbo", "test/reconstruction", "test/kl", "test/loss", "latent/active_units")
 
 
@@ -113,6 +99,8 @@ class Run:
         self.history.append(record)
         self._write_metrics(record)
         self.tensorboard.flush()
+        for observe in _observers:
+            observe(record)
 
     def log_image(self, tag: str, image: Tensor, step: int) -> None:
         """A picture in TensorBoard. image [C, H, W] in [0, 1] or uint8."""
@@ -215,10 +203,23 @@ class Run:
         values = {
             key: item if isinstance(item, bool | int | float | str) else json.dumps(item)
             for key, item in flat.items()
-            if key not in NOT_HPARAMS and not key.startswith("dataset.suggested")
+            if key not in INCIDENTAL and not key.startswith("dataset.suggested")
         }
         result: tuple[Any, Any, Any] = hparams(values, dict.fromkeys(FINAL_METRICS, 0.0))
         return result
+
+
+_observers: list[Callable[[dict[str, float]], None]] = []
+
+
+@contextmanager
+def observed(by: Callable[[dict[str, float]], None]) -> Iterator[None]:
+    """Call `by` with each epoch's record, once it is written, in every run inside the block."""
+    _observers.append(by)
+    try:
+        yield
+    finally:
+        _observers.remove(by)
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
