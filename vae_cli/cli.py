@@ -68,9 +68,6 @@ def run(argv: Sequence[str]) -> int:
         planned = plan(args)
     except UserError as error:
         return complain(error)
-    except RunFailed as error:
-        print(f"vae-train: {error}", file=sys.stderr)
-        return FAILED
     arguments = [*planned.arguments, *(text for text in argv if text != "resume=auto")]
     if args.cfg:
         return _hydra(arguments, lambda cfg: None)

@@ -27,7 +27,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from vae_cli import console, continuing
-from vae_cli.errors import RunFailed
+from vae_cli.errors import UserError
 from vae_cli.files import write_json
 from vae_cli.jobs import FAILED, INTERRUPTED, TERMINATED, Job, Workers
 from vae_cli.locking import is_locked
@@ -130,7 +130,7 @@ class Launcher:
             self.stopped = stop.code if isinstance(stop.code, int) else INTERRUPTED
         except Exception as error:
             if not any((j.folder / "config.yaml").exists() for j in jobs):
-                raise RunFailed(f"the launcher failed: {one_line(error)[:300]}") from error
+                raise UserError(f"hydra/launcher: {one_line(error)[:300]}") from error
             print(f"vae-train: the launcher lost a job: {one_line(error)[:200]}", file=sys.stderr)
             while self.kind in _HERE and any(is_locked(j.folder) for j in jobs):
                 time.sleep(0.2)  # the others go on

@@ -28,6 +28,16 @@ from vae_cli.config import GROUPS, Config
 from vae_cli.errors import UserError
 from vae_cli.schema.registry import SCHEMAS
 
+# plugins of Hydra that come with an extra of ours
+EXTRAS = {
+    "hydra/launcher": {
+        "joblib": "joblib",
+        "submitit_local": "submitit",
+        "submitit_slurm": "submitit",
+        "ray": "ray",
+    }
+}
+
 
 def config_dir() -> Path:
     """The folder of the YAML files: inside an installed wheel, else beside the package."""
@@ -174,6 +184,8 @@ def _explain(error: Exception, config_name: str, overrides: list[str]) -> str:
     given = {o.key_or_group: o for o in parsed if o.key_or_group}
     if match := re.search(r"Could not find '([^']+)/([^'/]*)'", text):
         group, choice = match.groups()
+        if extra := EXTRAS.get(group, {}).get(choice):
+            return f"{group}={choice} needs an extra: pip install 'vae-cli[{extra}]'"
         names = _choices(group)
         return f"{group}={choice}: no such {group}{nearest(choice, names)}; {_listed(names)}"
     if match := re.search(r"Could not (?:override|find|append|add)[^']*'([^'@]+)'", text):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 from dataclasses import replace
@@ -40,10 +41,8 @@ def run(sweep: Sweep, train: Train) -> int:
         with locked(sweep.folder):
             return _run(sweep, train)
     except UserError:
-        if made and {path.name for path in sweep.folder.iterdir()} <= {".lock", JOBS}:
-            for path in sweep.folder.iterdir():
-                path.unlink()
-            sweep.folder.rmdir()
+        if made and not any(sweep.folder.rglob("config.yaml")):  # no job has begun
+            shutil.rmtree(sweep.folder)
         raise
 
 

@@ -42,7 +42,9 @@ def plan_search(node: DictConfig, task: Sequence[Override], name: str, path: lis
     if find_spec("optuna") is None:
         raise UserError("hydra/sweeper=optuna needs Optuna: pip install 'vae-cli[optuna]'")
     settings = typed_search(node)
-    fixed = [str(o.input_line) for o in task if not o.is_sweep_override()]
+    # the last one of a setting that is given twice, as everywhere
+    last = {o.get_key_element(): str(o.input_line) for o in task if not o.is_sweep_override()}
+    fixed = list(last.values())
     space = [dimension(o) for o in task if o.is_sweep_override()]
     if not space:
         raise UserError(
