@@ -65,11 +65,7 @@ def _run(sweep: Sweep, train: Train) -> int:
         jobs = [Launched(job.overrides, job.folder) for job in left]
         codes = launch(jobs, Job(train)) if jobs else []
     if launch.stopped:
-        where = f"hydra.sweep.dir={sweep.folder}"
-        print(
-            f"vae-train: the sweep was stopped; the same command with {where} goes on",
-            file=sys.stderr,
-        )
+        print(f"vae-train: the sweep was stopped; {launch.how_to_go_on}", file=sys.stderr)
         return launch.stopped
     missing = [job for job, code in zip(left, codes, strict=True) if code is None]
     if missing:
