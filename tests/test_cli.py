@@ -146,7 +146,7 @@ def test_answers_need_no_torch(arguments, tmp_path):
 def test_help_names_every_group_choice_and_setting(capsys):
     assert cli.run(["--help"]) == 0
     text = capsys.readouterr().out
-    for group in (*GROUPS, "experiment"):
+    for group in (*GROUPS, "experiment", "sweep"):
         assert f"\n  {group} " in text
         for path in (planning.config_dir() / group).glob("*.yaml"):
             assert path.stem in text

@@ -145,6 +145,27 @@ def test_a_requeued_job_goes_on_in_its_folder(tmp_path):
     assert read_summary(run)["status"] == "completed"
 
 
+@needs("submitit_local")
+def test_the_slurm_preset_asks_for_what_a_requeue_needs(tmp_path):
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    arguments = ["hydra/launcher=slurm", "hydra.launcher.partition=gpu"]
+    with launching.launcher("config", arguments, tmp_path) as launch:
+        node = launch.cfg.hydra.launcher
+    assert launch.kind == "SlurmLauncher"
+    assert node.max_num_timeout > 0
+    text = _make_sbatch_string(
+        command="COMMAND",
+        folder=str(tmp_path),
+        partition=node.partition,
+        time=node.timeout_min,
+        cpus_per_task=node.cpus_per_task,
+        signal_delay_s=node.signal_delay_s,
+    )
+    for line in ("partition=gpu", "signal=USR2@120", "time=240", "cpus-per-task=4"):
+        assert f"#SBATCH --{line}\n" in text
+
+
 def test_without_its_extra_a_launcher_says_what_to_install(vae_train, tmp_path):
     if find_spec("hydra_plugins.hydra_ray_launcher"):
         pytest.skip("it is installed")
