@@ -54,6 +54,12 @@ def test_every_preset_composes_and_the_command_line_wins(preset):
         assert len(plan("sweep=beta", "seed=7").jobs) == 5
 
 
+def test_presets_can_be_swept_themselves():
+    sweep = plan("experiment=vae_2d,ae_2d", "sweep=seeds")
+    assert len(sweep.jobs) == 10
+    assert {job.config.model.name for job in sweep.jobs} == {"mlp_vae", "ae"}
+
+
 def test_the_presets_are_those_that_the_documentation_names():
     assert {"beta", "seeds", "latent_dim", "search"} <= set(PRESETS)
 

@@ -89,7 +89,11 @@ def plan(args: Namespace) -> Sweep:
     with initialize_config_dir(str(config_dir()), version_base="1.3", job_name="train"):
         path = search_path(args.config_dir)
         # presets may hold settings of Hydra: what is swept, by which sweeper and launcher
-        presets = [str(o.input_line) for o in task if o.key_or_group in ("sweep", "experiment")]
+        presets = [
+            str(o.input_line)
+            for o in task
+            if o.key_or_group in ("sweep", "experiment") and not o.is_sweep_override()
+        ]
         arguments = [*path, *presets, *own]
         hydra = compose_config(name, arguments, with_hydra=True).hydra
         params = hydra.sweeper.get("params") or {}
