@@ -119,20 +119,29 @@ def test_what_resume_refuses_and_allows(vae_train, tmp_path):
     longer = vae_train("resume=run", "epochs=3")
     assert longer.returncode == 0, longer.stderr
     assert [line["epoch"] for line in read_metrics(tmp_path / "run")] == [1, 2, 3]
-    (tmp_path / "run" / "checkpoints" / "last.ckpt").unlink()
+    for name in ("last.ckpt", "previous.ckpt"):
+        (tmp_path / "run" / "checkpoints" / name).unlink()
     none = vae_train("resume=run", "epochs=4")
     assert none.returncode == 2
     assert "there is no checkpoints/last.ckpt" in none.stderr
 
 
-def test_a_damaged_checkpoint_is_named(vae_train, tmp_path):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(vae_train, tmp_path):
     assert vae_train(*QUICK, "hydra.run.dir=run").returncode == 0
-    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    path.write_bytes(path.read_bytes()[:-100])
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:-100])
     done = vae_train("resume=run", "epochs=3")
-    assert done.returncode == 2
+    assert done.returncode == 0, done.stderr
     assert "last.ckpt is damaged" in done.stderr
-    assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") == 2
+    assert "going on after epoch 1" in done.stderr
+    assert [line["epoch"] for line in read_metrics(tmp_path / "run")] == [1, 2, 3]
+    for path in (last, last.with_name("previous.ckpt")):
+        path.write_bytes(path.read_bytes()[:-100])
+    done = vae_train("resume=run", "epochs=4")
+    assert done.returncode == 2
+    assert "there is no whole checkpoint" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") == 3
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,8 @@ def test_the_installed_command_trains_from_another_folder(installed, tmp_path):
         "vae_cli.cli.main()"
     )
     environment = {**os.environ, "PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    before = sorted(installed.rglob("*"))
     done = subprocess.run(
         [sys.executable, "-c", code, "dataset=digits", "epochs=1", "figures=none"],
         cwd=tmp_path,
@@ -46,3 +48,4 @@ def test_the_installed_command_trains_from_another_folder(installed, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "test elbo" in done.stdout
+    assert sorted(installed.rglob("*")) == before  # so it may be installed where nobody may write

@@ -31,7 +31,7 @@ from vae_cli.config import Config
 from vae_cli.errors import RunFailed, UserError
 from vae_cli.help import help_text
 from vae_cli.jobs import FAILED, INTERRUPTED, TERMINATED, USAGE_ERROR, train_in
-from vae_cli.planning import Plan, config_dir, one_line, plan, register
+from vae_cli.planning import Plan, config_dir, one_line, plan, refuse_line_breaks, register
 from vae_cli.stopping import Interrupted
 from vae_cli.version import __version__
 
@@ -45,6 +45,7 @@ def main() -> NoReturn:
         code = run(sys.argv[1:])
     except KeyboardInterrupt:  # before any work began
         code = _say_interrupted()
+    sys.stdout.flush()
     sys.exit(code)
 
 
@@ -55,6 +56,7 @@ def run(argv: Sequence[str]) -> int:
         print(versions())
         return 0
     try:
+        refuse_line_breaks(argv)
         args = _parser().parse_args(list(argv))
         if args.help:
             print(help_text(config_dir()))
@@ -176,6 +178,8 @@ def _hydra(argv: list[str], job: Callable[[DictConfig], None]) -> int:
     except OSError as error:
         return complain(UserError(_no_folder(error)))
     except (HydraException, OmegaConfBaseException, LookupError, ValueError) as error:
+        if isinstance(error.__cause__, OSError):  # logging's, for train.log
+            return complain(UserError(_no_folder(error.__cause__)))
         return complain(UserError(one_line(error)))
     finally:
         sys.argv = before
@@ -188,7 +192,7 @@ def _hydra(argv: list[str], job: Callable[[DictConfig], None]) -> int:
 
 def _no_folder(error: OSError) -> str:
     return (
-        f"the run's folder cannot be made: {error.strerror}: {error.filename};"
+        f"the run's folder cannot be written: {error.strerror}: {error.filename};"
         " choose another with hydra.run.dir=DIR (a sweep's with hydra.sweep.dir=DIR)"
     )
 
@@ -207,7 +211,9 @@ def _parser() -> ArgumentParser:
 
 def complain(error: UserError, command: str = "vae-train") -> int:
     """Say what is wrong in one line and return the exit code."""
-    print(f"{command}: {error}", file=sys.stderr)
+    # what was typed may hold anything, also what would move the cursor
+    text = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in str(error))
+    print(f"{command}: {text}", file=sys.stderr)
     return USAGE_ERROR
 
 

@@ -23,7 +23,7 @@ from vae_cli.errors import RunFailed, UserError
 from vae_cli.eval_help import help_text
 from vae_cli.eval_planning import Plan, plan, settings
 from vae_cli.jobs import FAILED, INTERRUPTED
-from vae_cli.planning import config_dir
+from vae_cli.planning import config_dir, refuse_line_breaks
 
 COMMAND = "vae-eval"
 
@@ -31,12 +31,15 @@ COMMAND = "vae-eval"
 def main() -> NoReturn:
     """Entry point of `vae-eval`."""
     streams.guard()
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    sys.stdout.flush()
+    sys.exit(code)
 
 
 def run(argv: Sequence[str]) -> int:
     """Do what the command line says and return the exit code."""
     try:
+        refuse_line_breaks(argv)
         args = _parser().parse_args(argv)
         if args.help:
             print(help_text(config_dir()))

@@ -152,8 +152,11 @@ def find_run(task: EvalConfig) -> Path:
     if task.run == LATEST:
         return latest_run(task.outputs)
     folder = Path(task.run).expanduser()
-    if not folder.is_dir():
-        raise UserError(f"run={task.run}: no such folder")
+    try:
+        if not folder.is_dir():
+            raise UserError(f"run={task.run}: no such folder")
+    except OSError as error:
+        raise UserError(f"run={task.run}: cannot be read: {error.strerror}") from error
     if not (folder / "config.yaml").is_file():
         raise UserError(f"run={task.run}: not a run folder (it has no config.yaml)")
     return folder

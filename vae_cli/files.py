@@ -38,7 +38,7 @@ def replacing(path: Path, former: Path | None = None) -> Iterator[BinaryIO]:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what a process that was killed while it wrote has left half done in a folder."""
-    for path in folder.iterdir():
+    for path in folder.glob(".*.tmp"):
         if _TEMPORARY.fullmatch(path.name) and not path.is_dir():
             path.unlink(missing_ok=True)
 

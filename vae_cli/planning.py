@@ -69,7 +69,7 @@ class Plan:
 
 def plan(args: Namespace) -> Plan:
     """Compose and check a run. Raises UserError."""
-    refuse_pickles(args)
+    refuse_switches(args)
     overrides = parse_overrides(args.overrides)
     resumed = resuming.requested_folder(overrides)
     before: list[str] = []
@@ -115,10 +115,12 @@ def _go_on(config: Config, hydra: DictConfig, given: bool) -> Plan:
     return Plan(config, [place], None, True, f"resume=auto: going on in {found}")
 
 
-def refuse_pickles(args: Namespace) -> None:
-    """Refuse Hydra's switch that loads a job from a pickle."""
+def refuse_switches(args: Namespace) -> None:
+    """Refuse those of Hydra's switches that go round our checks."""
     if args.experimental_rerun:
         raise UserError("--experimental-rerun loads a pickle, which can run code: use resume=DIR")
+    if args.config_path:
+        raise UserError(f"--config-path {args.config_path}: use --config-dir for YAML of your own")
 
 
 def checked(config_name: str, overrides: list[str]) -> Config:
@@ -130,14 +132,24 @@ def checked(config_name: str, overrides: list[str]) -> Config:
         raise UserError(with_value(str(error), overrides)) from error
 
 
+def refuse_line_breaks(argv: Sequence[str]) -> None:
+    """No word of a command line has a line break in it. Raises UserError."""
+    for text in argv:
+        if "\n" in text:
+            raise UserError(f"{text!r}: a setting has no line breaks")
+
+
 def parse_overrides(overrides: Sequence[str]) -> list[Override]:
     """Read `KEY=VALUE` texts. Raises UserError for one that Hydra's grammar does not know."""
     parsed = []
     parser = OverridesParser.create()
     for text in overrides:
         try:
-            parsed += parser.parse_overrides([text])
-        except HydraException as error:
+            (override,) = parser.parse_overrides([text])
+            if not override.key_or_group:
+                raise ValueError("no key")
+            parsed.append(override)
+        except (HydraException, ValueError) as error:
             raise UserError(
                 f"{text}: cannot be read; settings are written KEY=VALUE, groups GROUP=CHOICE,"
                 " and a value with special characters in quotes: KEY=\\'…\\'"
@@ -155,10 +167,12 @@ def compose_config(config_name: str, overrides: list[str], with_hydra: bool = Fa
     """The same inside `initialize_config_dir`; with_hydra: Hydra's own settings too."""
     try:
         return compose(config_name, overrides, return_hydra_config=with_hydra)
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"a configuration file is not valid YAML: {one_line(error)}") from error
+    except RecursionError as error:
+        raise UserError("a configuration file includes itself in its defaults list") from error
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(_explain(error, config_name, overrides)) from error
-    except YAMLError as error:
-        raise UserError(f"a configuration file is not valid YAML: {one_line(error)}") from error
 
 
 def search_path(config_dir: str | None) -> list[str]:
@@ -192,6 +206,9 @@ def _explain(error: Exception, config_name: str, overrides: list[str]) -> str:
         key = match.group(1)
         if key in given and key.partition(".")[0] not in (*GROUPS, "hydra"):
             return f"{given[key].input_line}: " + unknown_key(key, Config)
+    if match := re.search(r"Key '\S+' not in '(\w+)'.*full_key: (\S+)", text, re.DOTALL):
+        schemas = [schema for schema in SCHEMAS.values() if schema.__name__ == match.group(1)]
+        return unknown_key(match.group(2), next(iter(schemas), Config))
     if match := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{match.group(1)}: several values; add -m to run each, or write [..] for a list"
     if match := re.search(r"Primary config directory|Cannot find primary config '([^']+)'", text):

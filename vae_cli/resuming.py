@@ -34,8 +34,11 @@ def requested_folder(overrides: Sequence[Override]) -> Path | None:
     if not given or given[-1].value() in (None, "auto"):
         return None
     folder = Path(str(given[-1].value())).expanduser().resolve()
-    if not folder.is_dir():
-        raise UserError(f"resume={folder}: no such folder")
+    try:
+        if not folder.is_dir():
+            raise UserError(f"resume={folder}: no such folder")
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise UserError(f"resume={folder}: cannot be read: {error.strerror}") from error
     if not (folder / "config.yaml").is_file():
         raise UserError(f"resume={folder}: not a run folder (it has no config.yaml)")
     if not has_checkpoint(folder):

@@ -71,8 +71,9 @@ class Run:
             "versions": versions(),
             "git_commit": git_commit(),
         }
-        # a run that is resumed from its very start drops everything, step 0 included
-        purge_step = (step + 1 if step else 0) if resumed else None
+        # from the very start on, what an earlier session wrote at step 0 is dropped as well
+        earlier = any(folder.glob("events.out.tfevents.*"))
+        purge_step = (step + 1 if step else 0) if earlier else None
         self.tensorboard = EventWriter(
             folder, partial(self._report, "TensorBoard's event file"), purge_step
         )
@@ -94,10 +95,14 @@ class Run:
             self.tensorboard.add_scalar(tag, number, step)
 
     def log_epoch(self, record: dict[str, float]) -> None:
-        """A line in metrics.jsonl; TensorBoard's points up to here go to the disk as well, so that
-        a checkpoint never comes before what was logged on the way to it."""
+        """A line in metrics.jsonl."""
         self.history.append(record)
         self._write_metrics(record)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write TensorBoard's points. Before each checkpoint: a run that goes on from it has no
+        other way to what was logged on the way to it."""
         self.tensorboard.flush()
         for observe in _observers:
             observe(record)
@@ -168,8 +173,8 @@ class Run:
 
     def _tidy_up(self) -> None:
         """After a kill: remove what was half written, and keep damaged checkpoints apart."""
-        for folder in (self.folder, self.checkpoints):
-            remove_leftovers(folder)
+        for name in ("", "checkpoints", "figures", "projector"):
+            remove_leftovers(self.folder / name)
         for name in checkpoint.set_damaged_aside(self.checkpoints):
             console.say(f"warning: {name} is damaged and now called {name}.damaged")
 
@@ -225,7 +230,7 @@ def observed(by: Callable[[dict[str, float]], None]) -> Iterator[None]:
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; a last line that was cut off by a kill is left out."""
     path = folder / "metrics.jsonl"
-    if not path.exists():
+    if not path.is_file():
         return []
     lines = []
     for text in path.read_bytes().splitlines():

@@ -31,7 +31,7 @@ from vae_cli.planning import (
     config_dir,
     one_line,
     parse_overrides,
-    refuse_pickles,
+    refuse_switches,
     search_path,
 )
 from vae_cli.search.planning import Search, plan_search
@@ -75,7 +75,7 @@ class Sweep:
 
 def plan(args: Namespace) -> Sweep:
     """Compose and check all jobs of a sweep. Raises UserError."""
-    refuse_pickles(args)
+    refuse_switches(args)
     overrides = parse_overrides(args.overrides)
     if resumed := resuming.requested_folder(overrides):
         raise UserError(

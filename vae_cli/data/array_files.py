@@ -37,9 +37,9 @@ def read(path: Path, key: str | None, labels: str | None) -> tuple[Array, Array 
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise Unusable(f"must be one of {', '.join(READERS)}")
-    if not path.is_file():
-        raise Unusable("no such file")
     try:
+        if not path.is_file():
+            raise Unusable("no such file")
         values, known = reader(path, key, labels)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise Unusable(f"is damaged: {error}") from error

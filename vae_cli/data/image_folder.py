@@ -69,9 +69,12 @@ def find(root: Path) -> list[str]:
     Links are followed, each folder once; what begins with a dot is left out. Raises UserError
     where the folder is missing or cannot be read.
     """
-    if not root.is_dir():
-        what = "not a folder" if root.exists() else "no such folder"
-        raise UserError(f"dataset.path={root}: {what}")
+    try:
+        if not root.is_dir():
+            what = "not a folder" if root.exists() else "no such folder"
+            raise UserError(f"dataset.path={root}: {what}")
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise UserError(f"dataset.path={root}: cannot be read: {error.strerror}") from error
     found: list[str] = []
     seen: set[str] = set()
     for folder, subfolders, names in os.walk(root, followlinks=True, onerror=_cannot_list):
