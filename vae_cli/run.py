@@ -99,13 +99,13 @@ class Run:
         self.history.append(record)
         self._write_metrics(record)
         self.flush()
+        for observe in _observers:
+            observe(record)
 
     def flush(self) -> None:
         """Write TensorBoard's points. Before each checkpoint: a run that goes on from it has no
         other way to what was logged on the way to it."""
         self.tensorboard.flush()
-        for observe in _observers:
-            observe(record)
 
     def log_image(self, tag: str, image: Tensor, step: int) -> None:
         """A picture in TensorBoard. image [C, H, W] in [0, 1] or uint8."""
