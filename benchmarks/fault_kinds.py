@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks import fault_tools as tools
@@ -110,7 +111,7 @@ def signals(faults: Faults, rounds: int) -> None:
             folder = faults.place / f"{number.name}-{i}"
             with faults.injected(f"{number.name}, then resumed"):
                 process = tools.start(*faults.settings, f"hydra.run.dir={folder}")
-                started = tools.wait_for(process, lambda f=folder: tools.epochs_done(f) >= 1)
+                started = tools.wait_for(process, partial(tools.has_begun, folder))
                 need(started, "ended early")
                 time.sleep(faults.source.random() * faults.seconds / 3)
                 tools.kill(process, number)

@@ -91,6 +91,11 @@ def epochs_done(folder: Path) -> int:
     return len(read_metrics(folder))
 
 
+def has_begun(folder: Path) -> bool:
+    """Whether an epoch is done."""
+    return epochs_done(folder) >= 1
+
+
 def is_writing(folder: Path) -> bool:
     """Whether a checkpoint is being written."""
     return any((folder / "checkpoints").glob(".*.tmp"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,9 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from vae_cli import planning
-from vae_cli.checking import typed
+from vae_cli.checking import as_container, typed
 from vae_cli.config import Config
 
 torch.set_num_threads(1)  # tiny work: threads only wait for each other
@@ -50,3 +52,21 @@ def vae_train(tmp_path: Path) -> Command:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def write_run() -> Callable[..., Path]:
+    """Leave what a repetition looks for in a run's folder: write_run(folder, config)."""
+
+    def write(
+        folder: Path, config: Config, status: str = "running", checkpoint: bool = True
+    ) -> Path:
+        folder.mkdir(parents=True)
+        OmegaConf.save(OmegaConf.create(as_container(config)), folder / "config.yaml")
+        (folder / "summary.json").write_text(json.dumps({"status": status}))
+        if checkpoint:
+            (folder / "checkpoints").mkdir()
+            (folder / "checkpoints" / "last.ckpt").touch()
+        return folder
+
+    return write

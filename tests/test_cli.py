@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vae_cli import cli, planning
+from vae_cli import cli, planning, sweep_planning
 from vae_cli.checking import key_names
 from vae_cli.config import GROUPS, Config
 
@@ -146,7 +146,7 @@ def test_answers_need_no_torch(arguments, tmp_path):
 def test_help_names_every_group_choice_and_setting(capsys):
     assert cli.run(["--help"]) == 0
     text = capsys.readouterr().out
-    for group in (*GROUPS, "experiment"):
+    for group in (*GROUPS, "experiment", "sweep"):
         assert f"\n  {group} " in text
         for path in (planning.config_dir() / group).glob("*.yaml"):
             assert path.stem in text
@@ -186,11 +186,13 @@ def test_completion_knows_groups(vae_train):
     ],
 )
 def test_job_folders_are_safe_names(overrides, expected):
-    assert planning.job_folder(overrides, 7) == expected
+    assert sweep_planning.job_folder(overrides, 7) == expected
 
 
 def test_long_job_folders_are_shortened_and_stay_different():
-    names = {planning.job_folder(f"model.hidden_sizes=[{'9,' * 200}{i}]", 0) for i in range(3)}
+    names = {
+        sweep_planning.job_folder(f"model.hidden_sizes=[{'9,' * 200}{i}]", 0) for i in range(3)
+    }
     assert len(names) == 3
     assert max(len(name.encode()) for name in names) <= 120
 
@@ -205,7 +207,9 @@ def test_hydra_stays_with_the_command_line_and_tensorboard_with_the_run_folder()
                 for name, found in importing.items():
                     if name in words[1].split("."):
                         found.add(str(path.relative_to(package)))
-    assert importing["hydra"] == {"cli.py", "planning.py", "resuming.py"}
+    composing = {"cli.py", "planning.py", "sweep_planning.py", "resuming.py"}
+    launching = {"jobs.py", "launching.py", "search/planning.py", "search/space.py"}
+    assert importing["hydra"] == composing | launching
     assert importing["tensorboard"] == {"events.py", "run.py"}
     drawing = {"gallery.py", "pictures.py", "viewer.py", "progressive.py"}
     drawing |= {"report/pictures.py", "report/models.py"}

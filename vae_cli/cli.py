@@ -25,21 +25,17 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_cli import console, cpu, streams
+from vae_cli import console, cpu, locking, streams, sweep_planning, sweeping
 from vae_cli.checking import typed
 from vae_cli.config import Config
 from vae_cli.errors import RunFailed, UserError
 from vae_cli.help import help_text
-from vae_cli.hparams import given_keys, settings, varied
+from vae_cli.jobs import FAILED, INTERRUPTED, TERMINATED, USAGE_ERROR, train_in
 from vae_cli.planning import Plan, config_dir, one_line, plan, refuse_line_breaks, register
-from vae_cli.report.text import setting, short_names
-from vae_cli.report.writing import job_line, write_report
 from vae_cli.stopping import Interrupted
 from vae_cli.version import __version__
 
 log = logging.getLogger(__name__)
-
-USAGE_ERROR, FAILED, INTERRUPTED, TERMINATED = 2, 1, 130, 143
 
 
 def main() -> NoReturn:
@@ -68,56 +64,37 @@ def run(argv: Sequence[str]) -> int:
             return 0
         if args.hydra_help or args.shell_completion or args.info:
             return _hydra(list(argv), lambda cfg: None)
+        if args.multirun and not args.cfg:
+            return sweeping.run(sweep_planning.plan(args), _job)
+        if args.multirun:
+            raise UserError("--cfg shows one job's settings: leave out --multirun")
         planned = plan(args)
     except UserError as error:
         return complain(error)
+    arguments = [*planned.arguments, *(text for text in argv if text != "resume=auto")]
     if args.cfg:
-        if args.multirun:
-            return complain(UserError("--cfg shows one job's settings: leave out --multirun"))
-        return _hydra([*planned.arguments, *argv], lambda cfg: None)
-    return _start(planned, list(argv))
+        return _hydra(arguments, lambda cfg: None)
+    return _start(planned, arguments)
 
 
-# ------------------------------------------------------------------------------------ run the jobs
+# -------------------------------------------------------------------------------------- run a job
 
 
-def _start(planned: Plan, argv: list[str]) -> int:
-    """Run the planned jobs through Hydra. A sweep goes on after a failed job."""
+def _start(planned: Plan, arguments: list[str]) -> int:
+    """Run the planned job through Hydra, which makes its folder."""
     codes: list[int] = []
-    report = planned.multirun and not planned.configs[0].dry_run
-    sweep_folders: list[Path] = []
-    swept = varied([settings(c) for c in planned.configs], given_keys(argv)) if report else []
-
-    names = short_names(swept)
 
     def job(cfg: DictConfig) -> None:
-        config = planned.configs[0] if planned.resumed else typed(cfg)
-        hydra_config = HydraConfig.get()
-        folder = Path(hydra_config.runtime.output_dir)
-        # a job of a sweep that could not begin keeps its folder: it stands in the table
-        keep = report or planned.resumed is not None
-        codes.append(_job(config, folder, keep, swept))
-        if report:
-            sweep_folders[:] = [Path(hydra_config.sweep.dir)]
-            mine = settings(config)
-            shown = ",".join(f"{name}={setting(mine[key])}" for key, name in names.items())
-            total = len(planned.configs)
-            print(job_line(hydra_config.job.num + 1, total, shown, folder), flush=True)
-        if codes[-1] in (INTERRUPTED, TERMINATED):
-            sys.exit(codes[-1])  # ends a sweep as well
+        config = planned.config if planned.resumed else typed(cfg)
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        codes.append(train_in(folder, config, _job, goes_on=planned.auto))
 
-    if planned.configs[0].dry_run:
+    if planned.note:
+        print(f"vae-train: {planned.note}", file=sys.stderr)
+    if planned.config.dry_run:
         with tempfile.TemporaryDirectory() as folder:
-            places = [f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}"]
-            code = _hydra([*planned.arguments, *argv, *places], job)
-    else:
-        code = _hydra([*planned.arguments, *argv], job)
-    for sweep_folder in sweep_folders:
-        stopped = code in (INTERRUPTED, TERMINATED)  # someone waits: numbers, no pictures
-        print(write_report(sweep_folder, len(planned.configs), not stopped), flush=True)
-    if code:
-        return code
-    return (FAILED if any(codes) else 0) if planned.multirun else max(codes, default=0)
+            return _hydra([*arguments, f"hydra.run.dir={folder}"], job) or max(codes, default=0)
+    return _hydra(arguments, job) or max(codes, default=0)
 
 
 def _job(config: Config, folder: Path, keep: bool, swept: Sequence[str] = ()) -> int:
@@ -184,7 +161,7 @@ def _say_interrupted() -> int:
 def _remove_unused(folder: Path) -> None:
     """Remove a run folder in which no run began."""
     logging.shutdown()
-    if {item.name for item in folder.iterdir()} <= {".hydra", "train.log"}:
+    if {item.name for item in folder.iterdir()} <= {".hydra", "train.log", locking.NAME}:
         shutil.rmtree(folder)
         for parent in list(folder.parents)[:2]:  # the date's folder, if this run made it
             if parent.name == "outputs" or any(parent.iterdir()):

@@ -47,27 +47,42 @@ class Config:
 
     beta: float = value("weight of the KL; 1 is the ELBO for every dataset and size", at_least=0)
     seed: int = value("seed of the weights, the batch order and the noise", at_least=0)
-    epochs: int = value("passes over the training set", at_least=1)
+    epochs: int = value("passes over the training set", at_least=1, extendable=True)
     batch_size: int = value("examples in an update", at_least=1)
     device: str = value(
         "auto | cpu | cuda | cuda:N | mps (auto: cuda when there is one, else cpu)",
         pattern=r"auto|cpu|cuda(:\d+)?|mps",
         expected="auto, cpu, cuda, cuda:N or mps",
+        incidental=True,
     )
     precision: Precision = value("fp32 | bf16 (networks in bfloat16, losses and weights in fp32)")
-    compile: bool = value("compile the networks with torch.compile")
-    cuda_graph: bool = value("record a training step once and replay it (CUDA only)")
-    data_dir: str | None = value("where datasets are kept; null: $VAE_DATA_DIR or the user's cache")
-    resume: str | None = value("a run folder to go on with")
-    figures: Figures = value("auto: what fits the model and the data; none: no pictures of runs")
-    manifold_size: int = value("codes along each side of the decoded manifold", at_least=2)
+    compile: bool = value("compile the networks with torch.compile", incidental=True)
+    cuda_graph: bool = value(
+        "record a training step once and replay it (CUDA only)", incidental=True
+    )
+    data_dir: str | None = value(
+        "where datasets are kept; null: $VAE_DATA_DIR or the user's cache", incidental=True
+    )
+    resume: str | None = value(
+        "a run folder to go on with; auto: the newest unfinished run with these settings",
+        incidental=True,
+    )
+    figures: Figures = value(
+        "auto: what fits the model and the data; none: no pictures of runs", incidental=True
+    )
+    manifold_size: int = value(
+        "codes along each side of the decoded manifold", at_least=2, incidental=True
+    )
     manifold_range: list[float] | None = value(
-        "[low,high] of the manifold's codes; null: where the codes are", items_at_least=2
+        "[low,high] of the manifold's codes; null: where the codes are",
+        items_at_least=2,
+        incidental=True,
     )
     interpolate: list[int] | None = value(
         "labels to walk through, e.g. [1,0,6]; null: the first two classes",
         at_least=0,
         items_at_least=2,
+        incidental=True,
     )
     ema: float | None = value(
         "decay of a running average of the weights that is measured and kept; null: none",
@@ -77,23 +92,32 @@ class Config:
     grad_clip: float | None = value("largest norm of the gradient; null: no limit", above=0)
     on_nonfinite: OnNonfinite = value(
         "stop | skip: what to do about a loss or gradient that is NaN or infinite (skip: leave out"
-        " that update and count it)"
+        " that update and count it)",
+        extendable=True,
     )
     checkpoint_minutes: float | None = value(
-        "also write last.ckpt inside an epoch, this often; null: only at an epoch's end", above=0
+        "also write last.ckpt inside an epoch, this often; null: only at an epoch's end",
+        above=0,
+        incidental=True,
     )
     patience: int | None = value(
-        "stop after this many epochs without a better `monitor`; null: never", at_least=1
+        "stop after this many epochs without a better `monitor`; null: never",
+        at_least=1,
+        extendable=True,
     )
     monitor: str = value(
         "what decides the best epoch: " + " | ".join(MONITORS) + " (elbo: at beta = 1)",
         pattern="|".join(MONITORS),
         expected="one of " + ", ".join(MONITORS),
     )
-    deterministic: bool = value("only deterministic kernels (GPU: slower)")
-    log_every: int = value("steps between two points in TensorBoard", at_least=1)
-    image_every: int = value("epochs between two pictures in TensorBoard; 0: none", at_least=0)
-    dry_run: bool = value("check everything up to one step, print sizes and times, leave nothing")
+    deterministic: bool = value("only deterministic kernels (GPU: slower)", incidental=True)
+    log_every: int = value("steps between two points in TensorBoard", at_least=1, incidental=True)
+    image_every: int = value(
+        "epochs between two pictures in TensorBoard; 0: none", at_least=0, incidental=True
+    )
+    dry_run: bool = value(
+        "check everything up to one step, print sizes and times, leave nothing", incidental=True
+    )
     model: ModelConfig = value("the networks")
     dataset: DatasetConfig = value("the data")
     likelihood: LikelihoodConfig = value("what the decoder's output means: p(x|z)")

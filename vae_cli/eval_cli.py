@@ -18,10 +18,11 @@ from typing import Any, NoReturn
 from omegaconf import OmegaConf
 
 from vae_cli import console, streams
-from vae_cli.cli import FAILED, INTERRUPTED, complain, versions
+from vae_cli.cli import complain, versions
 from vae_cli.errors import RunFailed, UserError
 from vae_cli.eval_help import help_text
 from vae_cli.eval_planning import Plan, plan, settings
+from vae_cli.jobs import FAILED, INTERRUPTED
 from vae_cli.planning import config_dir, refuse_line_breaks
 
 COMMAND = "vae-eval"

@@ -19,12 +19,15 @@ EXAMPLES = (
     ("vae-train model=conv_vae beta=4", "a convolutional beta-VAE"),
     ("vae-train dataset=beta_pdf epochs=100", "a two-number code for a family of curves"),
     ("vae-train -m beta=1,2,4 seed=0,1", "a sweep: six runs, one after the other"),
+    ("vae-train -m sweep=beta hydra.sweep.dir=DIR", "a preset's sweep; again: it goes on"),
     ("vae-train resume=outputs/DATE/TIME epochs=40", "go on with a run, to 40 epochs"),
 )
 
 HYDRA = (
     ("--cfg job --resolve", "show all settings that a command line gives, and do nothing else"),
     ("-m, --multirun", "run every combination of comma-separated values"),
+    ("hydra/launcher=joblib", "with -m: several jobs at once (docs/scaling.md: clusters too)"),
+    ("hydra/sweeper=optuna", "with -m: a search over ranges, key=interval(a,b)"),
     ("hydra.run.dir=DIR", "the run's folder (a sweep's: hydra.sweep.dir)"),
     ("--config-dir DIR", "more YAML files of your own, in the same groups"),
     ("--shell-completion install=bash", "complete keys and choices with Tab (--hydra-help: more)"),
@@ -51,7 +54,7 @@ def help_text(configs: Path) -> str:
 
 
 def _groups() -> tuple[str, ...]:
-    return (*GROUPS, "experiment")
+    return (*GROUPS, "experiment", "sweep")
 
 
 def _choices(configs: Path, group: str, chosen: dict[str, str]) -> str:

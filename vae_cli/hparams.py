@@ -9,26 +9,8 @@ from typing import Any
 
 from vae_cli.checking import flatten
 from vae_cli.config import GROUPS, Config
+from vae_cli.identity import INCIDENTAL
 
-# settings that say where and how a run was done, not what was done
-NOT_HPARAMS = frozenset(
-    {
-        "device",
-        "data_dir",
-        "resume",
-        "figures",
-        "manifold_size",
-        "manifold_range",
-        "interpolate",
-        "log_every",
-        "image_every",
-        "dry_run",
-        "compile",
-        "cuda_graph",
-        "checkpoint_minutes",
-        "deterministic",
-    }
-)
 PRESET = "experiment"  # a group without a node: known only from the command line
 
 
@@ -50,7 +32,7 @@ def varied(runs: Sequence[Mapping[str, Any]], given: Iterable[str] = ()) -> list
 
     Each run is a flat mapping, `model.latent_dim` -> 2. Left out is what only follows from the
     choice of a component (dataset=mnist,digits changes the networks' sizes too) and how a run was
-    done (NOT_HPARAMS), unless it was given.
+    done (INCIDENTAL), unless it was given.
     """
     given = list(given)
     keys = dict.fromkeys([*given, *(key for run in runs for key in run)])
@@ -59,7 +41,7 @@ def varied(runs: Sequence[Mapping[str, Any]], given: Iterable[str] = ()) -> list
         for key in keys
         if len({comparable(run[key]) for run in runs if key in run}) > 1
         and not key.startswith("dataset.suggested")
-        and (key in given or key not in NOT_HPARAMS)
+        and (key in given or key not in INCIDENTAL)
     ]
     choices: list[str] = []
     for key in [PRESET, *given, *keys]:

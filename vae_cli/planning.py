@@ -10,12 +10,9 @@ import re
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -25,11 +22,21 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from vae_cli import resuming
+from vae_cli import continuing, resuming
 from vae_cli.checking import explain_value_error, nearest, typed, unknown_key
 from vae_cli.config import GROUPS, Config
 from vae_cli.errors import UserError
 from vae_cli.schema.registry import SCHEMAS
+
+# plugins of Hydra that come with an extra of ours
+EXTRAS = {
+    "hydra/launcher": {
+        "joblib": "joblib",
+        "submitit_local": "submitit",
+        "submitit_slurm": "submitit",
+        "ray": "ray",
+    }
+}
 
 
 def config_dir() -> Path:
@@ -42,43 +49,29 @@ def config_dir() -> Path:
 
 
 def register() -> None:
-    """Make the schemas known to Hydra and the name of a sweep's job folder to OmegaConf."""
+    """Make the schemas known to Hydra."""
     store = ConfigStore.instance()
     store.store(group="schema", name="config", node=Config)
     for (group, name), schema in SCHEMAS.items():
         store.store(group=f"schema/{group}", name=name, node=schema)
-    OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
-
-
-def job_folder(overrides: str, number: Any) -> str:
-    """A sweep job's folder: its overrides, made safe and, where too long for a name, shortened."""
-    name = re.sub(r"[^\w=,.+\-\[\]]+", "_", overrides) or str(number)
-    if len(name.encode()) > 120:
-        digest = sha256(overrides.encode()).hexdigest()[:12]
-        name = name.encode()[:100].decode(errors="ignore") + "-" + digest
-    return name
 
 
 @dataclass
 class Plan:
-    """What a command line asks for, composed and checked."""
+    """What a command line asks for, composed and checked: one run."""
 
-    configs: list[Config]  # one a job
-    multirun: bool
+    config: Config
     arguments: list[str]  # put before the user's own, for Hydra
-    resumed: Path | None
+    resumed: Path | None  # the folder of resume=FOLDER
+    auto: bool = False  # resume=auto: go on with what the folder holds
+    note: str | None = None  # what resume=auto chose
 
 
 def plan(args: Namespace) -> Plan:
-    """Compose and check all that a command line asks for. Raises UserError."""
-    if args.experimental_rerun:
-        raise UserError("--experimental-rerun loads a pickle, which can run code: use resume=DIR")
-    if args.config_path:
-        raise UserError(f"--config-path {args.config_path}: use --config-dir for YAML of your own")
+    """Compose and check a run. Raises UserError."""
+    refuse_switches(args)
     overrides = parse_overrides(args.overrides)
     resumed = resuming.requested_folder(overrides)
-    if resumed and args.multirun:
-        raise UserError(f"resume={resumed}: goes on with one run; leave out --multirun")
     before: list[str] = []
     if resumed:
         before = [
@@ -86,45 +79,57 @@ def plan(args: Namespace) -> Plan:
             f"hydra.run.dir={resuming.quoted(resumed)}",
             "hydra.output_subdir=null",
         ]
+    for override in overrides:
+        if override.key_or_group == "sweep" and override.value() is not None:
+            raise UserError(f"{override.input_line}: a sweep of several runs; add -m")
     with initialize_config_dir(str(config_dir()), version_base="1.3", job_name="train"):
-        path = _search_path(args.config_dir)
+        texts = [*search_path(args.config_dir), *before, *args.overrides]
         name = args.config_name or "config"
-        jobs = _jobs(args, name, path) if args.multirun else [[*before, *args.overrides]]
-        composed = [_compose(name, [*path, *job]) for job in jobs]
-    if resumed:
-        return Plan([resuming.config(resumed, composed[0], overrides)], False, before, resumed)
-    configs = []
-    for number, cfg in enumerate(composed):
-        try:
-            configs.append(typed(cfg))
-        except UserError as error:
-            line = with_value(str(error), jobs[number])
-            where = f"job {number} ({' '.join(jobs[number])}): " if len(jobs) > 1 else ""
-            raise UserError(where + line) from error
-    _refuse_twins(jobs, configs)
-    return Plan(configs, args.multirun, before, None)
+        if resumed:
+            composed = compose_config(name, texts)
+            return Plan(resuming.config(resumed, composed, overrides), before, resumed)
+        config = checked(name, texts)
+        if config.resume != continuing.AUTO:
+            return Plan(config, before, None)
+        hydra = compose_config(name, texts, with_hydra=True).hydra
+    return _go_on(config, hydra, given=any(o.key_or_group == "hydra.run.dir" for o in overrides))
 
 
-def _jobs(args: Namespace, config_name: str, search_path: list[str]) -> list[list[str]]:
-    """The overrides of each job of a sweep, as Hydra's own sweeper will make them."""
-    swept = [o for o in args.overrides if not o.lstrip("+").startswith("hydra")]
-    own = [o for o in args.overrides if o not in swept]
-    cfg = _compose(config_name, [*search_path, *own], with_hydra=True)
-    params = cfg.hydra.sweeper.get("params") or {}
-    swept = [f"{key}={item}" for key, item in params.items()] + swept
-    batches = BasicSweeper.split_arguments(parse_overrides(swept), None)
-    return [[*own, *job] for batch in batches for job in batch]
+def _go_on(config: Config, hydra: DictConfig, given: bool) -> Plan:
+    """resume=auto: the folder that is given, else the newest unfinished run's, else a new one."""
+    config.resume = None
+    if given:
+        folder = Path(str(hydra.run.dir)).absolute()
+        continuing.refuse_other(folder, config)
+        there = resuming.has_checkpoint(folder)
+        note = f"resume=auto: {'going on' if there else 'a new run'} in {folder}"
+        return Plan(config, [], None, True, note)
+    template = OmegaConf.to_container(hydra.run)
+    assert isinstance(template, dict)
+    base = Path(str(template["dir"]).partition("${")[0] or ".")
+    found = continuing.newest_unfinished(base, config)
+    if found is None:
+        note = f"resume=auto: no unfinished run with these settings below {base}: a new one"
+        return Plan(config, [], None, True, note)
+    place = f"hydra.run.dir={resuming.quoted(found.absolute())}"
+    return Plan(config, [place], None, True, f"resume=auto: going on in {found}")
 
 
-def _refuse_twins(jobs: list[list[str]], configs: list[Config]) -> None:
-    """Two jobs with the same settings would be the same run twice, in the same folder."""
-    for number, config in enumerate(configs):
-        first = configs.index(config)
-        if first != number:
-            raise UserError(
-                f"jobs {first} ({' '.join(jobs[first])}) and {number} ({' '.join(jobs[number])})"
-                " have the same settings; sweep each value once"
-            )
+def refuse_switches(args: Namespace) -> None:
+    """Refuse those of Hydra's switches that go round our checks."""
+    if args.experimental_rerun:
+        raise UserError("--experimental-rerun loads a pickle, which can run code: use resume=DIR")
+    if args.config_path:
+        raise UserError(f"--config-path {args.config_path}: use --config-dir for YAML of your own")
+
+
+def checked(config_name: str, overrides: list[str]) -> Config:
+    """The settings of one run, inside `initialize_config_dir`. Raises UserError."""
+    cfg = compose_config(config_name, overrides)
+    try:
+        return typed(cfg)
+    except UserError as error:
+        raise UserError(with_value(str(error), overrides)) from error
 
 
 def refuse_line_breaks(argv: Sequence[str]) -> None:
@@ -155,10 +160,11 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
 def composed(config_name: str, overrides: list[str]) -> DictConfig:
     """A configuration of `configs/` with these overrides. Raises UserError."""
     with initialize_config_dir(str(config_dir()), version_base="1.3", job_name=config_name):
-        return _compose(config_name, overrides)
+        return compose_config(config_name, overrides)
 
 
-def _compose(config_name: str, overrides: list[str], with_hydra: bool = False) -> DictConfig:
+def compose_config(config_name: str, overrides: list[str], with_hydra: bool = False) -> DictConfig:
+    """The same inside `initialize_config_dir`; with_hydra: Hydra's own settings too."""
     try:
         return compose(config_name, overrides, return_hydra_config=with_hydra)
     except (YAMLError, UnicodeDecodeError) as error:
@@ -169,7 +175,7 @@ def _compose(config_name: str, overrides: list[str], with_hydra: bool = False) -
         raise UserError(_explain(error, config_name, overrides)) from error
 
 
-def _search_path(config_dir: str | None) -> list[str]:
+def search_path(config_dir: str | None) -> list[str]:
     """The override that makes `--config-dir` known to the composition."""
     if config_dir is None:
         return []
@@ -192,6 +198,8 @@ def _explain(error: Exception, config_name: str, overrides: list[str]) -> str:
     given = {o.key_or_group: o for o in parsed if o.key_or_group}
     if match := re.search(r"Could not find '([^']+)/([^'/]*)'", text):
         group, choice = match.groups()
+        if extra := EXTRAS.get(group, {}).get(choice):
+            return f"{group}={choice} needs an extra: pip install 'vae-cli[{extra}]'"
         names = _choices(group)
         return f"{group}={choice}: no such {group}{nearest(choice, names)}; {_listed(names)}"
     if match := re.search(r"Could not (?:override|find|append|add)[^']*'([^'@]+)'", text):

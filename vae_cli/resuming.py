@@ -19,40 +19,19 @@ from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from vae_cli.checking import as_container, flatten, typed
+from vae_cli.checking import flatten, typed
 from vae_cli.config import Config
 from vae_cli.errors import UserError
+from vae_cli.identity import differing_keys
 
 LARGEST_YAML = 1 << 20  # bytes; ours have some thousand
 CHECKPOINTS = ("last.ckpt", "previous.ckpt")  # to go on from, the newer one first
-
-# settings that a resumed run may change: nothing that has been trained depends on them
-CHANGEABLE = frozenset(
-    {
-        "epochs",
-        "device",
-        "compile",
-        "cuda_graph",
-        "checkpoint_minutes",
-        "on_nonfinite",
-        "data_dir",
-        "resume",
-        "figures",
-        "manifold_size",
-        "manifold_range",
-        "interpolate",
-        "patience",
-        "log_every",
-        "image_every",
-        "dry_run",
-    }
-)
 
 
 def requested_folder(overrides: Sequence[Override]) -> Path | None:
     """The folder of `resume=…`, checked to be a run that can go on; None without one."""
     given = [o for o in overrides if o.key_or_group == "resume" and not o.is_delete()]
-    if not given or given[-1].value() is None:
+    if not given or given[-1].value() in (None, "auto"):
         return None
     folder = Path(str(given[-1].value())).expanduser().resolve()
     try:
@@ -62,13 +41,18 @@ def requested_folder(overrides: Sequence[Override]) -> Path | None:
         raise UserError(f"resume={folder}: cannot be read: {error.strerror}") from error
     if not (folder / "config.yaml").is_file():
         raise UserError(f"resume={folder}: not a run folder (it has no config.yaml)")
-    if not any((folder / "checkpoints" / name).is_file() for name in CHECKPOINTS):
+    if not has_checkpoint(folder):
         raise UserError(
             f"resume={folder}: there is no checkpoints/last.ckpt to go on from;"
             " the run ended before its first epoch did, so start it again"
         )
     refuse_links_out(folder)
     return folder
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run folder has something to go on from."""
+    return any((folder / "checkpoints" / name).is_file() for name in CHECKPOINTS)
 
 
 def refuse_links_out(folder: Path) -> None:
@@ -163,17 +147,6 @@ def config(folder: Path, composed: DictConfig, overrides: Sequence[Override]) ->
             + "; leave them out, or start a new run"
         )
     return after
-
-
-def differing_keys(before: Config, after: Config) -> list[str]:
-    """'beta: 1.0, now 4.0' for each setting that differs and may not."""
-    old, new = flatten(as_container(before)), flatten(as_container(after))
-    absent: Any = "absent"
-    return [
-        f"{key}: {old.get(key, absent)}, now {new.get(key, absent)}"
-        for key in {**old, **new}
-        if old.get(key, absent) != new.get(key, absent) and key not in CHANGEABLE
-    ]
 
 
 def quoted(value: str | Path) -> str:

@@ -22,6 +22,10 @@ class Rule:
     pattern: str | None = None
     expected: str | None = None  # says a pattern in words
     items_at_least: int = 0
+    # says where or how a run is done: its numbers do not depend on it, rounding aside
+    incidental: bool = False
+    # a run can go on with another value: what was trained so far does not depend on it
+    extendable: bool = False
 
     def problem(self, value: Any) -> str | None:
         """What is wrong with one number or string, as 'must be …', or None."""
@@ -44,7 +48,7 @@ class Rule:
 
 
 def value(help: str, **limits: Any) -> Any:
-    """A setting without a default, with its line of help and its limits (see `Rule`)."""
+    """A setting without a default, with its line of help, limits and kind (see `Rule`)."""
     return field(metadata={"rule": Rule(help, **limits)})
 
 

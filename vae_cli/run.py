@@ -14,7 +14,8 @@ import logging
 import platform
 import struct
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from importlib import metadata
@@ -36,7 +37,7 @@ from vae_cli.config import Config
 from vae_cli.errors import RunFailed
 from vae_cli.events import EventWriter
 from vae_cli.files import remove_leftovers, write_json, write_text
-from vae_cli.hparams import NOT_HPARAMS
+from vae_cli.identity import INCIDENTAL
 from vae_cli.version import __version__
 
 log = logging.getLogger(__name__)
@@ -110,6 +111,8 @@ class Run:
         self.history.append(record)
         self._write_metrics(record)
         self.flush()
+        for observe in _observers:
+            observe(record)
 
     def flush(self) -> None:
         """Write TensorBoard's points. Before each checkpoint: a run that goes on from it has no
@@ -219,7 +222,7 @@ class Run:
             key: item if isinstance(item, bool | int | float | str) else json.dumps(item)
             for key, item in flat.items()
             if key in self.swept
-            or (key not in NOT_HPARAMS and not key.startswith("dataset.suggested"))
+            or (key not in INCIDENTAL and not key.startswith("dataset.suggested"))
         }
         experiment, start, end = hparams(values, dict.fromkeys(FINAL_METRICS, 0.0))
         _mark_swept(experiment, self.swept)
@@ -241,6 +244,19 @@ def _swept_before(folder: Path) -> list[str]:
     except (OSError, ValueError):  # no summary was written whole: the order of columns is lost
         return []
     return [str(key) for key in swept] if isinstance(swept, list) else []
+
+
+_observers: list[Callable[[dict[str, float]], None]] = []
+
+
+@contextmanager
+def observed(by: Callable[[dict[str, float]], None]) -> Iterator[None]:
+    """Call `by` with each epoch's record, once it is written, in every run inside the block."""
+    _observers.append(by)
+    try:
+        yield
+    finally:
+        _observers.remove(by)
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

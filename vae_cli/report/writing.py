@@ -67,8 +67,9 @@ def write_report(folder: Path, jobs: int = 0, figures: bool = True) -> str:
 
 
 def job_line(number: int, jobs: int, settings: str, folder: Path) -> str:
-    """A finished job in a line. number: from 1; settings: its swept ones, 'beta=2,seed=0'."""
-    start = f"job {number}/{jobs} {settings}".rstrip()
+    """A finished job in a line. number: from 1, of `jobs` (0: not known); settings: its swept
+    ones, 'beta=2,seed=0'."""
+    start = f"job {number}{f'/{jobs}' if jobs else ''} {settings}".rstrip()
     try:
         run = read_run(folder)
     except (Unreadable, OSError):
