@@ -5,7 +5,7 @@ from vae_cli.identity import CHANGEABLE, EXTENDABLE, INCIDENTAL, differing_keys,
 
 def test_every_setting_says_itself_of_which_kind_it_is():
     assert {"device", "figures", "resume", "log_every", "compile", "deterministic"} <= INCIDENTAL
-    assert frozenset({"epochs", "patience"}) == EXTENDABLE
+    assert frozenset({"epochs", "patience", "on_nonfinite"}) == EXTENDABLE
     assert CHANGEABLE == INCIDENTAL | EXTENDABLE
     assert not {"beta", "seed", "batch_size", "optimizer.lr", "dataset.val_size"} & CHANGEABLE
 

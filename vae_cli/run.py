@@ -135,10 +135,10 @@ class Run:
         writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
     def log_histogram(self, tag: str, values: Tensor, step: int) -> None:
-        """A histogram in TensorBoard; values that are not finite are left out."""
-        finite = values[values.isfinite()]
-        if len(finite):
-            self.tensorboard.add_histogram(tag, finite, step)
+        """A histogram in TensorBoard; values that its bins cannot hold are left out."""
+        held = values[values.abs() < 1e19]  # neither are NaN and infinity
+        if len(held):
+            self.tensorboard.add_histogram(tag, held, step)
 
     def write_summary(self, **entries: Any) -> None:
         """Add to summary.json and write it."""
