@@ -10,6 +10,7 @@ import difflib
 import re
 import typing
 from collections.abc import Iterator
+from enum import Enum
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -59,9 +60,17 @@ def typed(node: DictConfig) -> Config:
 
 def as_container(config: Config) -> dict[str, Any]:
     """The configuration as plain dicts, lists, strings and numbers, ready for YAML or JSON."""
-    plain = OmegaConf.to_container(OmegaConf.structured(config), resolve=True, enum_to_str=True)
-    assert isinstance(plain, dict)
-    return {str(key): item for key, item in plain.items()}
+    plain: dict[str, Any] = _plain(dataclasses.asdict(config))
+    return plain
+
+
+def _plain(node: Any) -> Any:
+    """Enumerations as their names."""
+    if isinstance(node, dict):
+        return {key: _plain(item) for key, item in node.items()}
+    if isinstance(node, list):
+        return [_plain(item) for item in node]
+    return node.name if isinstance(node, Enum) else node
 
 
 def flatten(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
