@@ -7,8 +7,6 @@ imports no torch: help, completion and mistakes are answered at once.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import os
 import shutil
@@ -18,7 +16,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -27,7 +25,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_cli import console, cpu, locking, streams, sweep_planning, sweeping
+from vae_cli import console, cpu, locking, sharing, streams, sweep_planning, sweeping
 from vae_cli.checking import typed
 from vae_cli.config import Config
 from vae_cli.errors import RunFailed, UserError
@@ -36,9 +34,6 @@ from vae_cli.jobs import FAILED, INTERRUPTED, TERMINATED, USAGE_ERROR, Train, tr
 from vae_cli.planning import Plan, config_dir, one_line, plan, refuse_line_breaks, register
 from vae_cli.stopping import Interrupted
 from vae_cli.version import __version__
-
-if TYPE_CHECKING:
-    from vae_cli import distributed
 
 log = logging.getLogger(__name__)
 
@@ -59,13 +54,13 @@ def run(argv: Sequence[str]) -> int:
     """Do what the command line says and return the exit code."""
     register()
     try:
-        return _together(argv) if _several() else _answer(argv, _job)
+        return sharing.run(argv, _answer, _job) if sharing.several() else _answer(argv, _job)
     except UserError as error:
         return complain(error)
 
 
-def _answer(argv: Sequence[str], train: Train, ranks: distributed.Ranks | None = None) -> int:
-    """The same. train: does a run; ranks: the processes that share it, if there are several."""
+def _answer(argv: Sequence[str], train: Train, processes: int = 1) -> int:
+    """The same. train: does a run; processes: how many share it."""
     if "--version" in argv:  # Hydra's parser would answer with its own
         print(versions())
         return 0
@@ -77,9 +72,9 @@ def _answer(argv: Sequence[str], train: Train, ranks: distributed.Ranks | None =
             return 0
         if args.hydra_help or args.shell_completion or args.info:
             return _hydra(list(argv), lambda cfg: None)
-        if args.multirun and ranks is not None:
+        if args.multirun and processes > 1:
             raise UserError(
-                f"-m: a sweep's runs are not shared, and here are {ranks.size} processes to share"
+                f"-m: a sweep's runs are not shared, and here are {processes} processes to share"
                 " one: leave out -m, or torchrun"
             )
         if args.multirun and not args.cfg:
@@ -87,8 +82,7 @@ def _answer(argv: Sequence[str], train: Train, ranks: distributed.Ranks | None =
         if args.multirun:
             raise UserError("--cfg shows one job's settings: leave out --multirun")
         planned = plan(args)
-        if ranks is not None:
-            ranks.refuse(planned.config)
+        sharing.refuse(planned.config, processes)
     except UserError as error:
         return complain(error)
     arguments = [*planned.arguments, *(text for text in argv if text != "resume=auto")]
@@ -115,57 +109,6 @@ def _start(planned: Plan, arguments: list[str], train: Train) -> int:
         with tempfile.TemporaryDirectory() as folder:
             return _hydra([*arguments, f"hydra.run.dir={folder}"], job) or max(codes, default=0)
     return _hydra(arguments, job) or max(codes, default=0)
-
-
-def _several() -> bool:
-    """Whether torchrun, or what does its work, started this process as one of several."""
-    size = os.environ.get("WORLD_SIZE", "1")
-    return size.isdecimal() and int(size) > 1
-
-
-def _together(argv: Sequence[str]) -> int:
-    """One run by several processes. The first does all that one alone does; the others compute
-    with it, in folders that are removed, and say nothing. Raises UserError."""
-    from vae_cli import distributed  # imports torch
-
-    sent = False
-
-    def lead(config: Config, folder: Path, keep: bool, swept: Sequence[str] = ()) -> int:
-        nonlocal sent
-        if not config.dry_run:
-            ranks.send(config)
-            sent = True
-        return _job(config, folder, keep, swept)
-
-    with distributed.group() as ranks:
-        if not ranks.first:
-            return _follow(ranks)
-        code = FAILED
-        try:
-            code = _answer(argv, lead, ranks)
-        finally:
-            if not sent:
-                ranks.send(code)
-            ranks.done()
-        return code
-
-
-def _follow(ranks: distributed.Ranks) -> int:
-    """Compute with the first process; what it says suffices while nothing goes wrong here."""
-    config = ranks.receive()
-    if isinstance(config, int):
-        return config
-    said = io.StringIO()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        contextlib.redirect_stdout(said),
-        contextlib.redirect_stderr(said),
-    ):
-        code = _job(config, Path(folder), keep=True)
-    if code and not ranks.leave(said.getvalue()):
-        print(f"vae-train: process {ranks.rank} of {ranks.size} has ended", file=sys.stderr)
-        print(said.getvalue(), file=sys.stderr)
-    return code
 
 
 def _job(config: Config, folder: Path, keep: bool, swept: Sequence[str] = ()) -> int:

@@ -27,13 +27,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vae_cli.config import Config
 from vae_cli.errors import RunFailed, UserError
-from vae_cli.schema.losses import CapacityBetaConfig, ElboConfig
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 PATIENCE = timedelta(hours=1)  # with a process that prepares data, or draws
-GRACE = timedelta(seconds=20)  # for the first process to write down how it ended
+NOTICE = timedelta(seconds=3)  # for the first process to see that the run ends
+GRACE = timedelta(seconds=20)  # and to write that down: torchrun grants 30
 # what gloo says when another process has gone; NCCL has an error type of its own
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo")
 
@@ -136,39 +136,14 @@ class Ranks:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         try:
-            yield
+            with self._seen():
+                yield
         except RuntimeError as error:
             known = isinstance(error, dist.DistError) or any(w in str(error) for w in LOST)
             if not known:
                 raise
             log.exception("the connection to another process was lost")
             raise RunFailed(f"{self._lost()}; all {self.size} processes end") from error
-
-    def refuse(self, config: Config) -> None:
-        """Refuse what cannot be computed from parts of a batch. Raises UserError."""
-        free_bits = isinstance(config.objective, ElboConfig) and config.objective.free_bits
-        of_the_batch = {
-            f"objective={config.objective.name}": config.objective.name == "beta_tcvae",
-            "objective.free_bits > 0": free_bits,
-            f"likelihood={config.likelihood.name}": config.likelihood.name == "gaussian_optimal",
-            "beta_schedule=capacity": isinstance(config.beta_schedule, CapacityBetaConfig),
-        }
-        for setting, whole in of_the_batch.items():
-            if whole:
-                raise UserError(
-                    f"{setting}: needs each batch whole, and here {self.size} processes share it;"
-                    " train with one process, or choose another"
-                )
-        if config.batch_size < self.size:
-            raise UserError(
-                f"batch_size={config.batch_size}: is shared by {self.size} processes (it is that of"
-                " all together); give at least as many"
-            )
-        if config.device.startswith(("cuda:", "mps")):
-            raise UserError(
-                f"device={config.device}: {self.size} processes cannot share it; use device=cuda"
-                " (a GPU each) or cpu"
-            )
 
     def send(self, order: Config | int) -> None:
         """Tell the waiting processes what to train or, as an exit code, that there is nothing."""
@@ -182,18 +157,30 @@ class Ranks:
 
     def done(self) -> None:
         """The first process has written all it will."""
+        self.store.set("ending", "1")
         self.store.set("done", "1")
 
     def leave(self, report: str) -> bool:
-        """End after a failure, so that the others notice, but stay until the first process has
-        written it down: torchrun ends all as soon as one is gone. Returns whether it has."""
+        """Report a failure and, where the first process has it too, stay until that has written it
+        down: torchrun ends all as soon as one is gone, and until then the first may wait for this
+        one. Returns whether it has."""
         try:
             self.store.set(f"report/{self.rank}", report or "?")
-            dist.destroy_process_group()
+            self.store.wait(["ending"], NOTICE)
             self.store.wait(["done"], GRACE)
-        except RuntimeError:  # the first process is gone
+        except RuntimeError:  # the first process is gone, or waits for this one
             return False
         return True
+
+    @contextmanager
+    def _seen(self) -> Iterator[None]:
+        """Let the others know at once that the first process ends too."""
+        try:
+            yield
+        except BaseException:
+            if self.first:
+                self.store.set("ending", "1")
+            raise
 
     def _lost(self) -> str:
         """Which process ended, if it has said so."""
@@ -201,7 +188,9 @@ class Ranks:
             if rank != self.rank and self.store.check([f"report/{rank}"]):
                 report = self.store.get(f"report/{rank}").decode()
                 log.error("process %d of %d: %s", rank, self.size, report)
-                return f"process {rank} has failed: {report.strip().splitlines()[-1].strip()[:300]}"
+                lines = [line for line in report.splitlines() if line.startswith("vae-train: ")]
+                why = lines[0].removeprefix("vae-train: ") if lines else "without a word"
+                return f"process {rank} has ended: {why}"
         return "another process ended without a word (killed, or out of memory)"
 
     def _agree(self, problem: Exception | None) -> None:
@@ -245,8 +234,7 @@ def group() -> Iterator[Ranks]:
         yield _current
     finally:
         _current = ALONE
-        if dist.is_initialized():  # `leave` has not done it
-            dist.destroy_process_group()
+        dist.destroy_process_group()
 
 
 def device(name: str, ranks: Ranks) -> str:
