@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from PIL import Image
 from torch import distributed
 
 from vae_cli.distributed import ALONE, Ranks
@@ -128,6 +129,40 @@ def test_two_processes_give_the_numbers_of_one_also_resumed(make_config, torchru
     assert "going on after epoch 1" in done.stderr
     assert_same_run(tmp_path / "two", tmp_path / "one")
     assert "2 processes" in read_summary(tmp_path / "two")["device"]
+
+
+@two_processes
+def test_images_on_the_disk_give_the_numbers_of_one_process(make_config, torchrun, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    values = torch.randint(256, (40, 8, 8), dtype=torch.uint8).numpy()
+    for number, value in enumerate(values):
+        Image.fromarray(value).save(images / f"{number}.png")
+    settings = (
+        "dataset=image_folder",
+        f"dataset.path={images}",
+        "dataset.size=8",
+        "dataset.channels=1",
+        "dataset.in_memory=false",
+        "model=mlp_vae",
+        "model.hidden_sizes=[16]",
+        "batch_size=9",
+        "epochs=2",
+        "figures=none",
+        "image_every=0",
+    )
+    train(make_config(*settings), tmp_path / "one")
+    done = torchrun(*settings, "hydra.run.dir=two")
+    assert done.returncode == 0, done.stderr
+    assert_same_run(tmp_path / "two", tmp_path / "one")
+
+
+def test_a_size_without_the_other_processes_is_one_line(vae_train, tmp_path):
+    done = vae_train("dataset=digits", WORLD_SIZE="2")
+    assert done.returncode == 2
+    assert done.stderr.startswith("vae-train: WORLD_SIZE=2: the other processes cannot be joined")
+    assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @two_processes
