@@ -26,7 +26,8 @@ TINY = (
     "image_every=0",
 )
 two_processes = pytest.mark.skipif(
-    sys.platform != "linux" or not distributed.is_gloo_available(), reason="needs gloo"
+    sys.platform != "linux" or not (distributed.is_available() and distributed.is_gloo_available()),
+    reason="needs gloo",
 )
 
 

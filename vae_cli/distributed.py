@@ -21,8 +21,6 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch.distributed.distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from vae_cli.config import Config
@@ -219,6 +217,12 @@ def current() -> Ranks:
 def group() -> Iterator[Ranks]:
     """Join the other processes, for the block. Raises UserError where they cannot be found."""
     global _current
+    if not dist.is_available():
+        raise UserError("this torch is built without torch.distributed: train with one process")
+    # not in every build of torch
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
     try:
         store, rank, size = next(iter(rendezvous("env://", timeout=PATIENCE)))
     except (ValueError, OSError, RuntimeError) as error:
