@@ -25,12 +25,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_cli import console, cpu, locking, streams, sweep_planning, sweeping
+from vae_cli import console, cpu, locking, sharing, streams, sweep_planning, sweeping
 from vae_cli.checking import typed
 from vae_cli.config import Config
 from vae_cli.errors import RunFailed, UserError
 from vae_cli.help import help_text
-from vae_cli.jobs import FAILED, INTERRUPTED, TERMINATED, USAGE_ERROR, train_in
+from vae_cli.jobs import FAILED, INTERRUPTED, TERMINATED, USAGE_ERROR, Train, train_in
 from vae_cli.planning import Plan, config_dir, one_line, plan, refuse_line_breaks, register
 from vae_cli.stopping import Interrupted
 from vae_cli.version import __version__
@@ -53,6 +53,14 @@ def main() -> NoReturn:
 def run(argv: Sequence[str]) -> int:
     """Do what the command line says and return the exit code."""
     register()
+    try:
+        return sharing.run(argv, _answer, _job) if sharing.several() else _answer(argv, _job)
+    except UserError as error:
+        return complain(error)
+
+
+def _answer(argv: Sequence[str], train: Train, processes: int = 1) -> int:
+    """The same. train: does a run; processes: how many share it."""
     if "--version" in argv:  # Hydra's parser would answer with its own
         print(versions())
         return 0
@@ -64,30 +72,36 @@ def run(argv: Sequence[str]) -> int:
             return 0
         if args.hydra_help or args.shell_completion or args.info:
             return _hydra(list(argv), lambda cfg: None)
+        if args.multirun and processes > 1:
+            raise UserError(
+                f"-m: a sweep's runs are not shared, and here are {processes} processes to share"
+                " one: leave out -m, or torchrun"
+            )
         if args.multirun and not args.cfg:
             return sweeping.run(sweep_planning.plan(args), _job)
         if args.multirun:
             raise UserError("--cfg shows one job's settings: leave out --multirun")
         planned = plan(args)
+        sharing.refuse(planned.config, processes)
     except UserError as error:
         return complain(error)
     arguments = [*planned.arguments, *(text for text in argv if text != "resume=auto")]
     if args.cfg:
         return _hydra(arguments, lambda cfg: None)
-    return _start(planned, arguments)
+    return _start(planned, arguments, train)
 
 
 # -------------------------------------------------------------------------------------- run a job
 
 
-def _start(planned: Plan, arguments: list[str]) -> int:
+def _start(planned: Plan, arguments: list[str], train: Train) -> int:
     """Run the planned job through Hydra, which makes its folder."""
     codes: list[int] = []
 
     def job(cfg: DictConfig) -> None:
         config = planned.config if planned.resumed else typed(cfg)
         folder = Path(HydraConfig.get().runtime.output_dir)
-        codes.append(train_in(folder, config, _job, goes_on=planned.auto))
+        codes.append(train_in(folder, config, train, goes_on=planned.auto))
 
     if planned.note:
         print(f"vae-train: {planned.note}", file=sys.stderr)

@@ -29,7 +29,9 @@ WARM_UP = 3
 
 
 def recorder(state: TrainState, data: Data, config: Config) -> Recorder | None:
-    """One for a run whose steps can be recorded: on a CUDA device, data held there."""
+    """One for a run whose steps can be recorded: on a CUDA device, data held there, one process."""
+    if state.ranks.size > 1:
+        return None
     held = isinstance(data.train.x, Tensor) and data.train.x.device.type == "cuda"
     return Recorder(state, data, config) if config.cuda_graph and held else None
 

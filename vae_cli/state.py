@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from vae_cli import build, checkpoint
+from vae_cli import build, checkpoint, console
 from vae_cli.averaging import Averaged
 from vae_cli.checking import as_container
 from vae_cli.config import Config
 from vae_cli.corruption import Corruption
 from vae_cli.data.interface import Data
+from vae_cli.distributed import ALONE, Ranks
 from vae_cli.errors import UserError
 from vae_cli.meter import Meter
 from vae_cli.objectives import Terms
@@ -29,7 +30,7 @@ class TrainState:
     """All that changes while training, and the schedules. What `last.ckpt` holds."""
 
     vae: VAE
-    loss: Callable[..., Terms]  # vae's forward pass, compiled or not
+    loss: Callable[..., Terms]  # vae's forward pass: compiled, shared among processes, or as it is
     parameters: list[nn.Parameter]  # vae's
     averaged: Averaged | None  # running average of the weights (`ema`)
     optimizer: torch.optim.Optimizer
@@ -37,6 +38,7 @@ class TrainState:
     lr: LRSchedule
     corruption: Corruption
     meter: Meter  # of the epoch that is under way
+    ranks: Ranks = ALONE  # the processes that share each batch
     epoch: int = 0  # epochs finished
     step: int = 0  # updates made
     best: float | None = None  # of the monitored metric
@@ -85,14 +87,17 @@ class TrainState:
             setattr(self, name, state[name])
 
 
-def new_state(config: Config, data: Data, device: torch.device) -> TrainState:
+def new_state(config: Config, data: Data, device: torch.device, ranks: Ranks = ALONE) -> TrainState:
     """Freshly initialised networks and optimiser."""
     steps = steps_per_epoch(config, data)
     vae = build.vae(config, data.shape).to(device)
-    _refuse_single_example_batch(config, data, vae)
+    _refuse_single_example_batch(config, data, vae, ranks.size)
+    if ranks.size > 1:
+        vae = _with_shared_statistics(vae, device)
+    compiled = config.compile and ranks.size == 1
     return TrainState(
         vae,
-        torch.compile(vae.forward) if config.compile else vae.forward,
+        torch.compile(vae.forward) if compiled else ranks.wrapped(vae),
         list(vae.parameters()),
         None if config.ema is None else Averaged(vae, config.ema),
         build.optimizer(config.optimizer, vae),
@@ -100,6 +105,7 @@ def new_state(config: Config, data: Data, device: torch.device) -> TrainState:
         build.lr_schedule(config, steps),
         build.corruption(config),
         Meter(config.log_every, device),
+        ranks,
     )
 
 
@@ -132,18 +138,35 @@ def is_finished(state: TrainState, config: Config) -> bool:
 def save(path: Path, state: TrainState, config: Config, data: Data) -> None:
     """Write a checkpoint: the state, and what a model is rebuilt from.
 
-    The former last.ckpt becomes previous.ckpt.
+    The former last.ckpt becomes previous.ckpt. Of several processes only the first writes.
     """
     about = {"config": as_container(config), "shape": list(data.shape)}
     former = path.with_name(checkpoint.PREVIOUS) if path.name == checkpoint.LAST else None
-    checkpoint.save(path, state.state_dict() | about, former)
+    if state.ranks.first:
+        checkpoint.save(path, state.state_dict() | about, former)
     state.kept_step = state.step
 
 
-def _refuse_single_example_batch(config: Config, data: Data, vae: VAE) -> None:
+def _with_shared_statistics(vae: VAE, device: torch.device) -> VAE:
+    """BatchNorm over the whole batch where torch has it: not on a CPU, where each process
+    normalises by its own rows, and the first process's running statistics are kept."""
+    if not any(isinstance(module, nn.BatchNorm2d) for module in vae.modules()):
+        return vae
+    if device.type == "cuda":
+        converted: VAE = nn.SyncBatchNorm.convert_sync_batchnorm(vae)
+        return converted
+    console.say(
+        "warning: on a CPU each process normalises its own part of a batch (BatchNorm): the numbers"
+        " differ from those of one process"
+    )
+    return vae
+
+
+def _refuse_single_example_batch(config: Config, data: Data, vae: VAE, processes: int) -> None:
     """BatchNorm over one image of one pixel has nothing to normalise."""
     smallest = getattr(vae.model, "smallest", None)
-    single = config.batch_size == 1 or len(data.train) % config.batch_size == 1
+    sizes = {config.batch_size, len(data.train) % config.batch_size or config.batch_size}
+    single = min(sizes) // processes <= 1 if processes > 1 else 1 in sizes
     if smallest is not None and math.prod(smallest[1:]) == 1 and single:
         raise UserError(
             f"batch_size={config.batch_size}: leaves a batch of one among {len(data.train):,}"

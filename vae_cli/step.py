@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vae_cli.config import Config, OnNonfinite
 from vae_cli.objectives import Weight
+from vae_cli.randomness import derive
 from vae_cli.state import TrainState
 
 
@@ -21,28 +22,47 @@ class Now(NamedTuple):
 
 
 def train_step(
-    state: TrainState, x: Tensor, noise_generator: torch.Generator, now: Now, config: Config
+    state: TrainState,
+    x: Tensor,
+    noise_generator: torch.Generator,
+    now: Now,
+    config: Config,
+    examples: int | None = None,
 ) -> dict[str, Tensor]:
     """One update from a batch x [B, *shape]. Returns its metrics, still on the device.
+
+    examples: of a batch of so many, x holds only the rows of this process.
 
     Nothing here waits for the device or depends on a value there, so that it can be recorded as a
     CUDA graph.
     """
     vae, optimizer = state.vae, state.optimizer
+    whole = len(x) if examples is None else examples
     noise = torch.randn(
-        (vae.objective.num_samples, len(x), vae.model.latent_dim),
+        (vae.objective.num_samples, whole, vae.model.latent_dim),
         generator=noise_generator,
         device=x.device,
     )
+    several, part = state.ranks.size > 1, 1.0
+    if several:
+        rows, part = state.ranks.share(whole)
+        noise = noise[:, rows]
+        if examples is not None:  # other rows than another process's: other corruption
+            noise_generator.manual_seed(derive(config.seed, "rank", state.step, state.ranks.rank))
     seen = state.corruption(x, noise_generator)
+    if several and examples is None:
+        x, seen = x[rows], seen[rows]
     skipping = config.on_nonfinite is OnNonfinite.skip
     before = [buffer.clone() for buffer in vae.buffers()] if skipping else []
     terms = state.loss(x, noise, Weight(now.beta, now.capacity), seen)
     for parameter in state.parameters:
         parameter.grad = None
-    terms.loss.backward()
+    # the gradients are averaged over the processes: each loss counts by its part of the batch
+    loss = terms.loss * (part * state.ranks.size) if several else terms.loss
+    loss.backward()
     norm = _clip(state.parameters, config.grad_clip)
-    metrics = terms.metrics | {"grad_norm": norm}
+    metrics = state.ranks.mean(terms.metrics, part) if several else terms.metrics
+    metrics = metrics | {"grad_norm": norm}
     if skipping:
         broken = ~torch.stack(list(metrics.values())).isfinite().all()
         optimizer.found_inf = broken.float()  # type: ignore[attr-defined]

@@ -35,8 +35,10 @@ class Stop:
 
 
 @contextmanager
-def stop_signals() -> Iterator[Stop]:
+def stop_signals(patient: bool = False) -> Iterator[Stop]:
     """A Stop that Ctrl-C and signals set. A second one does not wait for the step to end.
+
+    patient: it does, since Ctrl-C reaches a process of torchrun's twice.
 
     SIGUSR1 is what SLURM sends a job before it is preempted (`--signal=USR1@60`).
 
@@ -46,7 +48,7 @@ def stop_signals() -> Iterator[Stop]:
     stop = Stop()
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if stop.requested is not None:
+        if stop.requested is not None and not patient:
             stop.check()
         stop.requested = number
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vae_cli import build, checkpoint, console, cpu, gallery, graphs, trouble
+from vae_cli import build, checkpoint, console, cpu, distributed, gallery, graphs, trouble
 from vae_cli.config import Config, Figures, OnNonfinite
 from vae_cli.data.interface import Data, Split
+from vae_cli.data.streaming import Streamed
 from vae_cli.evaluation import Evaluation, evaluate
 from vae_cli.progressive import Progressive
 from vae_cli.randomness import derive, generator
@@ -35,29 +36,38 @@ def train(config: Config, folder: Path, swept: Sequence[str] = ()) -> None:
     swept: the settings that vary in the sweep that it belongs to.
     """
     cpu.tune()
-    device = build.device(config.device)
+    ranks = distributed.current()
     _set_determinism(config)
+    device, data = ranks.in_turn(lambda: _device_and_data(config))
     with trouble.out_of_memory(config):
-        data = build.data(config).to(device)
-        state = new_state(config, data, device)
+        state = new_state(config, data, device, ranks)
     resumed = config.resume is not None
     if resumed:
-        kept, passed_over = checkpoint.load_newest(folder / "checkpoints", device)
+        # of several processes only the first needs to reach the folder
+        there = device if ranks.size == 1 else torch.device("cpu")
+        kept, passed_over = ranks.from_first(
+            lambda: checkpoint.load_newest(folder / "checkpoints", there)
+        )
         if passed_over:
             console.say(passed_over)
         state.load_state_dict(kept)
-        if is_finished(state, config) and read_summary(folder).get("status") == "completed":
+        status = ranks.from_first(lambda: read_summary(folder).get("status"))
+        if is_finished(state, config) and status == "completed":
             console.say(f"{folder} is finished: {state.epoch} epochs; give more with epochs=N")
             return
     run = Run(folder, config, state.epoch, state.step, swept)
     run.write_summary(
-        device=device_name(device),
+        device=device_name(device) + (f", {ranks.size} processes" if ranks.size > 1 else ""),
         parameters=sum(p.numel() for p in state.parameters),
         shape=list(data.shape),
     )
     _greet(config, run, data, resumed, state)
     try:
-        with stop_signals() as stop, trouble.out_of_memory(config, data.shape):
+        with (
+            ranks.together(),
+            stop_signals(patient=ranks.size > 1) as stop,
+            trouble.out_of_memory(config, data.shape),
+        ):
             if not resumed:
                 keep(state, config, data, run)
             fit(state, data, config, run, stop)
@@ -82,17 +92,18 @@ def fit(state: TrainState, data: Data, config: Config, run: Run, stop: Stop) -> 
     pictures = Progressive(data, config, run)
     recorder = graphs.recorder(state, data, config)
     with console.Progress(config.epochs * steps, state.step, config.epochs) as progress:
-        if state.step == 0:
+        if state.step == 0 and state.ranks.first:
             pictures.draw(state.measured, state.step)
         while not is_finished(state, config):
             record = train_epoch(state, data, config, run, progress, stop, recorder)
             trained = state.epoch_seconds
             started = time.perf_counter()
-            if data.val is not None:
+            if data.val is not None:  # by every process: no one waits for another
                 found = _evaluate(state, data, data.val, config)
                 record |= {f"val/{name}": number for name, number in found.metrics.items()}
                 record["latent/active_units"] = found.active_units
                 run.log_histogram("latent/kl_by_dimension", found.kl, state.step)
+            record = state.ranks.from_first(lambda record=record: record)  # type: ignore[misc]
             state.epoch += 1
             state.spent(time.perf_counter() - started)
             better = note_best(state, record, config)
@@ -106,7 +117,8 @@ def fit(state: TrainState, data: Data, config: Config, run: Run, stop: Stop) -> 
             if better:
                 save(run.best, state, config, data)
             keep(state, config, data, run)
-            if config.image_every and state.epoch % config.image_every == 0:
+            drawn = config.image_every and state.epoch % config.image_every == 0
+            if drawn and state.ranks.first:
                 pictures.draw(state.measured, state.step)
             progress.epoch({"epoch": state.epoch, **record})
             log.info("epoch %d: %s", state.epoch, record)
@@ -143,12 +155,14 @@ def train_epoch(
             _read_meter(state, data, config, run, progress)
         now = time.perf_counter()
         due = config.checkpoint_minutes and now - saved > 60 * config.checkpoint_minutes
-        if (due or stop.requested) and state.step < last_step:
+        leaving = _is_asked_to_stop(state, config, stop, steps)
+        if (due or leaving) and state.step < last_step:
             trouble.stop_if_not_finite(state, state.meter.peek(), config, len(data.train))
             state.spent(now - started)
             keep(state, config, data, run)
             started = saved = time.perf_counter()
-            stop.check()
+            if leaving:
+                stop.check()
     state.spent(time.perf_counter() - started)
     skipped = {"train/skipped": state.meter.skipped} if state.meter.skipped else {}
     record = {f"train/{name}": number for name, number in state.meter.epoch().items()}
@@ -173,12 +187,47 @@ def _updates(
     if recorder is not None:
         yield from recorder.updates(order, schedule, first)
         return
-    batches = data.train.batches(order[first * config.batch_size :], config.batch_size)
+    left = order[first * config.batch_size :]
+    if state.ranks.size > 1 and isinstance(data.train.x, Streamed):
+        yield from _updates_of_own_rows(state, data, config, left, schedule[first:])
+        return
+    batches = data.train.batches(left, config.batch_size)
     for raw, now in zip(batches, schedule[first:].unbind(), strict=True):
         noise_generator.manual_seed(derive(config.seed, "noise", state.step))
         x = data.prepare(raw, noise_generator)  # [B, *shape]
         state.meter.write(train_step(state, x, noise_generator, Now(*now.unbind()), config))
         yield len(x)
+
+
+def _updates_of_own_rows(
+    state: TrainState, data: Data, config: Config, order: Tensor, schedule: Tensor
+) -> Iterator[int]:
+    """The same where reading is dear: each process decodes only its own rows of a batch.
+
+    The noise is still that of one process; what else is random (dynamic binarisation, corruption)
+    is drawn by each process for its own rows and differs from it.
+    """
+    noise_generator, own_generator = torch.Generator(order.device), torch.Generator(order.device)
+    own, size = state.ranks.own(order, config.batch_size)
+    wholes = [len(part) for part in order.split(config.batch_size)]
+    batches = data.train.batches(own, size)
+    for raw, whole, now in zip(batches, wholes, schedule.unbind(), strict=True):
+        noise_generator.manual_seed(derive(config.seed, "noise", state.step))
+        own_generator.manual_seed(derive(config.seed, "own", state.step, state.ranks.rank))
+        x = data.prepare(raw, own_generator)
+        metrics = train_step(state, x, noise_generator, Now(*now.unbind()), config, whole)
+        state.meter.write(metrics)
+        yield whole
+
+
+def _is_asked_to_stop(state: TrainState, config: Config, stop: Stop, steps: int) -> bool:
+    """Whether to stop after this step. Several processes agree about it at some steps, so that all
+    stop after the same one. steps: in an epoch."""
+    if state.ranks.size > 1:
+        if state.step % config.log_every and (state.step - 1) % steps:
+            return False
+        stop.requested = state.ranks.any(stop.requested)
+    return stop.requested is not None
 
 
 def _schedule(state: TrainState, config: Config, first: int, steps: int) -> Tensor:
@@ -220,7 +269,13 @@ def keep(state: TrainState, config: Config, data: Data, run: Run) -> None:
 
 
 def finish(state: TrainState, data: Data, config: Config, run: Run) -> None:
-    """Measure the best weights on the test set, once; keep them; draw; say how it went."""
+    """Measure the best weights on the test set, once; keep them; draw; say how it went.
+
+    Of several processes only the first does.
+    """
+    if not state.ranks.first:
+        run.close("completed")
+        return
     device = data.train.x.device
     if data.val is None or not run.best.exists():  # without validation the last epoch is the best
         state.best_epoch = state.epoch
@@ -249,6 +304,13 @@ def finish(state: TrainState, data: Data, config: Config, run: Run) -> None:
 
 
 # ---------------------------------------------------------------------------------------- the parts
+
+
+def _device_and_data(config: Config) -> tuple[torch.device, Data]:
+    """The device of this process, and the data on it."""
+    device = build.device(distributed.device(config.device, distributed.current()))
+    with trouble.out_of_memory(config):
+        return device, build.data(config).to(device)
 
 
 def _evaluate(state: TrainState, data: Data, split: Split, config: Config) -> Evaluation:
