@@ -53,10 +53,15 @@ def main() -> NoReturn:
 def run(argv: Sequence[str]) -> int:
     """Do what the command line says and return the exit code."""
     register()
+    log_handlers = list(logging.getLogger().handlers)
     try:
         return sharing.run(argv, _answer, _job) if sharing.several() else _answer(argv, _job)
     except UserError as error:
         return complain(error)
+    finally:  # Hydra leaves that of train.log behind
+        for handler in set(logging.getLogger().handlers) - set(log_handlers):
+            logging.getLogger().removeHandler(handler)
+            handler.close()
 
 
 def _answer(argv: Sequence[str], train: Train, processes: int = 1) -> int:
