@@ -88,6 +88,7 @@ def test_scalars_have_our_names(server):
             for name in ("loss", "reconstruction", "kl", "elbo")
         }
         expected |= {
+            "train/grad_norm",
             "schedule/beta",
             "schedule/lr",
             "perf/examples_per_second",
