@@ -223,7 +223,8 @@ def vae_eval(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def trained(tmp_path_factory):
     """The working folder of a sweep of one job, made by the real vae-train."""
     folder = tmp_path_factory.mktemp("work")
-    line = ("-m", "dataset=digits", "figures=none", "epochs=1", "seed=0")
+    place = "hydra.run.dir='outputs/sweeps/x/beta=1,seed=0'"  # as a sweep's jobs are named
+    line = ("dataset=digits", "figures=none", "epochs=1", "seed=0", place)
     done = subprocess.run(
         [sys.executable, "-m", "vae_cli", *line],
         cwd=folder,
