@@ -6,6 +6,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import time
+from pathlib import Path
 
 # libgomp: how often a thread that has finished its part looks for the others before it sleeps
 _SPINS = "GOMP_SPINCOUNT"
@@ -22,12 +24,24 @@ def before_torch() -> None:
     when another program needs it too; two runs on two cores then take ten times as long each. On a
     quiet machine spinning is faster by a fifth, so it stays on there.
     """
+    if _SPINS not in os.environ and _running_elsewhere() >= max(1, (os.cpu_count() or 1) // 2):
+        os.environ[_SPINS] = _POLITE
+
+
+def _running_elsewhere() -> int:
+    """Threads of other programs that run at this moment; 0 where the system does not tell.
+
+    The usual load averages remember the last minutes: a run right after another would meet itself.
+    """
+    seen = []
     try:
-        busy = os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1)
-    except (AttributeError, OSError):  # not Unix
-        return
-    if busy:
-        os.environ.setdefault(_SPINS, _POLITE)
+        for _ in range(5):
+            running, _, _ = Path("/proc/loadavg").read_text().split()[3].partition("/")
+            seen.append(int(running) - 1)  # this one runs too
+            time.sleep(0.002)
+    except (OSError, ValueError, IndexError):
+        return 0
+    return sorted(seen)[len(seen) // 2]
 
 
 def tune() -> None:

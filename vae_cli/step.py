@@ -79,7 +79,16 @@ def train_step(
 def _clip(parameters: list[nn.Parameter], most: float | None) -> Tensor:
     """The norm of the whole gradient, which is scaled down to `most` where it exceeds it."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    norm = _norm(gradients)
     if most is not None:
         torch._foreach_mul_(gradients, (most / (norm + 1e-6)).clamp(max=1.0))
+    return norm
+
+
+def _norm(tensors: list[Tensor]) -> Tensor:
+    """Of all of them as one vector."""
+    if tensors[0].device.type == "cpu":  # here dot is twice as fast as any of torch's norms
+        flat = [tensor.flatten() for tensor in tensors]
+        return torch.stack([torch.dot(tensor, tensor) for tensor in flat]).sum().sqrt()
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
     return norm

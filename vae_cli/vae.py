@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 
@@ -77,7 +79,7 @@ class VAE(nn.Module):
         """E[x|z]. z [N, Z] -> [N, *shape]."""
         return self.likelihood.mean(self.decode(z[None]))[0]
 
-    def _autocast(self, device: torch.device) -> torch.autocast:
-        return torch.autocast(
-            device.type, self.precision, enabled=self.precision is not torch.float32
-        )
+    def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        if self.precision is torch.float32:
+            return nullcontext()
+        return torch.autocast(device.type, self.precision)
