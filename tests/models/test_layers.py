@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vae_cli.models import layers
 from vae_cli.models.convolutions import Down, Last, Up
@@ -108,3 +109,23 @@ def test_up_is_a_transposed_convolution_to_exactly_its_size(size):
 def test_last_is_a_convolution(size, channels):
     for x in images(2, 5, *size):
         agree(Last(5, channels), nn.Conv2d(5, channels, 3, padding=1), x)
+
+
+@ONEDNN
+def test_onednn_gets_no_weight_with_gaps():
+    kernel = torch.randn(40, 30, 3, 3)
+    dense = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if "linear_pointwise" in str(func):
+                dense.append(args[1].is_contiguous() or args[1].t().is_contiguous())
+            return func(*args, **(kwargs or {}))
+
+    x = torch.randn(7, 30)
+    for memory in (torch.contiguous_format, torch.channels_last):
+        tap = kernel.contiguous(memory_format=memory)[:, :, 1, 1]
+        with Watch():
+            found = layers._product(x, tap), layers._product(torch.randn(7, 40), tap.t())
+        torch.testing.assert_close(found[0], x @ tap.t(), rtol=1e-4, atol=1e-4)
+    assert dense == [True] * 4

@@ -106,5 +106,8 @@ class _BFloat16Linear(torch.autograd.Function):
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W^T + b. x [N, I], weight [O, I], also transposed views -> [N, O]."""
+    if not (weight.is_contiguous() or weight.t().is_contiguous()):
+        # a tap of a kernel, say: for it oneDNN takes a plain loop that is a thousand times slower
+        weight = weight.contiguous()
     result: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, "none", [], "")
     return result
