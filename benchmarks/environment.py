@@ -24,6 +24,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "tensorboard", "jax", "optax", "pythae")
 # units that decide which kernels a library picks
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
+FOLDERS = ("--data-dir", "--output")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY")
 
 
@@ -31,7 +32,7 @@ def describe() -> dict[str, Any]:
     """Date, command, commit ('+' if changed), hardware, versions and how busy the machine is."""
     return {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": shlex.join(["python", *sys.orig_argv[1:]]),
+        "command": command(sys.orig_argv[1:]),
         "commit": _run("git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--dirty=+"),
         "cpu": cpu(),
         "gpu": _run("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"),
@@ -41,6 +42,17 @@ def describe() -> dict[str, Any]:
         "niceness": os.nice(0),
         "load_average": os.getloadavg()[0],  # runnable processes over the last minute
     }
+
+
+def command(arguments: list[str]) -> str:
+    """The command line that can be repeated elsewhere: without the folders of this machine."""
+    kept, words = ["python"], iter(arguments)
+    for word in words:
+        if word in FOLDERS:
+            next(words, None)
+        elif not word.startswith(tuple(f"{name}=" for name in FOLDERS)):
+            kept.append(word)
+    return shlex.join(kept)
 
 
 def write(name: str, content: dict[str, Any], folder: Path = RESULTS) -> Path:

@@ -82,7 +82,7 @@ def measure(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     if "startup" in parts:
         try:
             content["startup"] = startup.measure(
-                arguments.rounds or (1 if quick else 5), folder, device
+                arguments.rounds or (1 if quick else 4), folder, device
             )
             print(table.startup(content["startup"]), end="\n\n", flush=True)
         except processes.Failed as error:

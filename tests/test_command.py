@@ -175,3 +175,18 @@ def test_summary_is_json_with_what_a_reader_needs(vae_train, tmp_path):
     assert summary["status"] == "completed"
     assert summary["versions"]["torch"]
     assert summary["metrics"]["test/elbo"] < 0
+
+
+def test_sigterm_before_training_begins_leaves_nothing(tmp_path):
+    command = [sys.executable, "-m", "vae_cli", *QUICK, "epochs=1000"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        while not list(tmp_path.glob("outputs/*/*/.hydra")):  # the data are loaded after this
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
+    # on a very slow machine training has begun by then
+    assert not list(tmp_path.glob("outputs/*")) or "go on with" in errors

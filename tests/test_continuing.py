@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from vae_cli import continuing
+from vae_cli import cli, continuing
 from vae_cli.errors import UserError
 
 
@@ -60,3 +60,16 @@ def test_a_damaged_summary_is_no_summary(tmp_path):
     (tmp_path / "summary.json").write_text('{"status": ')
     assert continuing.read_json(tmp_path / "summary.json") == {}
     assert continuing.read_json(tmp_path / "missing.json") == {}
+
+
+@pytest.mark.parametrize("more", [[], ["epochs=30"]], ids=["the same", "other settings"])
+def test_a_folder_that_holds_a_run_is_not_begun_again(
+    make_config, write_run, tmp_path, capsys, more
+):
+    folder = write_run(tmp_path / "run", make_config("dataset=digits"))
+    kept = (folder / "config.yaml").read_bytes()
+    assert cli.run(["dataset=digits", f"hydra.run.dir={folder}", *more]) == 2
+    line = capsys.readouterr().err
+    assert f"hydra.run.dir={folder}: holds a run" in line
+    assert f"resume={folder}" in line
+    assert (folder / "config.yaml").read_bytes() == kept

@@ -92,7 +92,8 @@ def test_scalars_have_our_names(server):
             "schedule/beta",
             "schedule/lr",
             "perf/examples_per_second",
-            "latent/active_units",
+            "val/active_units",
+            "test/active_units",
         }
         assert expected == set(tags)
 

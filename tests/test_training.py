@@ -324,7 +324,7 @@ def test_the_run_folder_is_complete(make_config, tmp_path):
         "schedule/beta",
         "schedule/lr",
         "perf/examples_per_second",
-        "latent/active_units",
+        "val/active_units",
     } <= set(lines[0])
     summary = read_summary(tmp_path)
     assert summary["status"] == "completed"

@@ -16,6 +16,8 @@ import io
 import json
 import pickle
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from torch import Tensor
 from vae_cli import console, resuming
 from vae_cli.data import memory
 from vae_cli.errors import RunFailed, UserError
-from vae_cli.files import write_bytes
+from vae_cli.files import link, write_bytes
 
 FORMAT = 2  # raised when the content changes so that older code could not read it
 LAST, PREVIOUS = resuming.CHECKPOINTS
@@ -68,6 +70,12 @@ def save(path: Path, state: dict[str, Any], former: Path | None = None) -> None:
     # the record's last two bytes are the comment's length
     sealed = archive[:-2] + _DIGEST.to_bytes(2, "little")
     _write(path, sealed + sha256(sealed).hexdigest().encode(), former)
+
+
+def repeat(written: Path, path: Path, former: Path | None = None) -> None:
+    """Let `path` hold what the checkpoint `written` holds; `former` as in `save`."""
+    with _failure_explained(path):
+        link(written, path, former)
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -151,8 +159,15 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _write(path: Path, content: bytes, former: Path | None = None) -> None:
-    try:
+    with _failure_explained(path):
         write_bytes(path, content, former)
+
+
+@contextmanager
+def _failure_explained(path: Path) -> Iterator[None]:
+    """What a file that cannot be written means for the run. Raises RunFailed."""
+    try:
+        yield
     except OSError as error:
         checkpoints = path.parent / "checkpoints" if path.suffix == ".safetensors" else path.parent
         kept = any((checkpoints / name).exists() for name in (LAST, PREVIOUS))

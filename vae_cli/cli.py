@@ -28,11 +28,11 @@ from omegaconf.errors import OmegaConfBaseException
 from vae_cli import console, cpu, locking, sharing, streams, sweep_planning, sweeping
 from vae_cli.checking import typed
 from vae_cli.config import Config
-from vae_cli.errors import RunFailed, UserError
+from vae_cli.errors import RunFailed, UserError, one_line
 from vae_cli.help import help_text
 from vae_cli.jobs import FAILED, INTERRUPTED, TERMINATED, USAGE_ERROR, Train, train_in
-from vae_cli.planning import Plan, config_dir, one_line, plan, refuse_line_breaks, register
-from vae_cli.stopping import Interrupted
+from vae_cli.planning import Plan, config_dir, plan, refuse_line_breaks, register
+from vae_cli.stopping import Interrupted, terminated_like_interrupted
 from vae_cli.version import __version__
 
 log = logging.getLogger(__name__)
@@ -42,10 +42,11 @@ def main() -> NoReturn:
     """Entry point of `vae-train` and `python -m vae_cli`."""
     streams.guard()
     cpu.before_torch()
+    terminated_like_interrupted()
     try:
         code = run(sys.argv[1:])
-    except KeyboardInterrupt:  # before any work began
-        code = _say_interrupted()
+    except KeyboardInterrupt as stop:  # before any work began
+        code = _say_interrupted(stop)
     sys.stdout.flush()
     sys.exit(code)
 
@@ -136,13 +137,10 @@ def _job(config: Config, folder: Path, keep: bool, swept: Sequence[str] = ()) ->
         if not keep:
             _remove_unused(folder)
         return complain(error)
-    except Interrupted as stop:
-        print(f"vae-train: {stop}", file=sys.stderr)
-        return TERMINATED if stop.by_signal else INTERRUPTED
-    except KeyboardInterrupt:  # while the data was loaded
+    except KeyboardInterrupt as stop:
         if not keep:
             _remove_unused(folder)
-        return _say_interrupted()
+        return _say_interrupted(stop)
     except RunFailed as error:
         log.error("%s", error)
         print(f"vae-train: {error}\n           the run's folder is {folder}", file=sys.stderr)
@@ -172,9 +170,9 @@ def _say_once_where_the_log_fails() -> None:
         handler.handleError = failed  # type: ignore[method-assign]
 
 
-def _say_interrupted() -> int:
-    print("vae-train: interrupted before training began", file=sys.stderr)
-    return INTERRUPTED
+def _say_interrupted(stop: KeyboardInterrupt) -> int:
+    print(f"vae-train: {str(stop) or 'interrupted before training began'}", file=sys.stderr)
+    return TERMINATED if isinstance(stop, Interrupted) and stop.by_signal else INTERRUPTED
 
 
 def _remove_unused(folder: Path) -> None:

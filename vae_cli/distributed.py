@@ -24,7 +24,7 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from vae_cli.config import Config
-from vae_cli.errors import RunFailed, UserError
+from vae_cli.errors import RunFailed, UserError, one_line
 
 log = logging.getLogger(__name__)
 
@@ -226,7 +226,7 @@ def group() -> Iterator[Ranks]:
     try:
         store, rank, size = next(iter(rendezvous("env://", timeout=PATIENCE)))
     except (ValueError, OSError, RuntimeError) as error:
-        line = " ".join(str(error).split())
+        line = one_line(error)
         raise UserError(
             f"WORLD_SIZE={os.environ['WORLD_SIZE']}: the other processes cannot be joined: {line};"
             " start them with torchrun, or unset WORLD_SIZE for a run of one process"

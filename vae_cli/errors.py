@@ -9,3 +9,8 @@ class UserError(Exception):
 class RunFailed(Exception):
     """Work that had begun cannot go on, for a reason that is known: one clear message, exit code 1;
     what was finished stays."""
+
+
+def one_line(text: object) -> str:
+    """A text, or an error's, without line breaks and runs of spaces."""
+    return " ".join(str(text).split())

@@ -21,19 +21,41 @@ def replacing(path: Path, former: Path | None = None) -> Iterator[BinaryIO]:
     Written beside it, flushed to the disk, then renamed; removed if the block fails. `former`: the
     name that the file in that place gets, so that at any moment one of the two is there and whole.
     """
-    temporary = path.with_name(f".{path.name[:40]}.{uuid4().hex}.tmp")
+    temporary = _beside(path)
     try:
         with temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        if former is not None:
-            with suppress(FileNotFoundError):
-                path.replace(former)
-        temporary.replace(path)
+        _put(temporary, path, former)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def link(source: Path, path: Path, former: Path | None = None) -> None:
+    """Let `path` be the same file as `source`, or a copy where the file system has no links.
+
+    Nobody writes into a file that is there, so the two never change together. `former` as above.
+    """
+    temporary = _beside(path)
+    try:
+        temporary.hardlink_to(source)
+    except OSError:
+        write_bytes(path, source.read_bytes(), former)
+    else:
+        _put(temporary, path, former)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name[:40]}.{uuid4().hex}.tmp")
+
+
+def _put(temporary: Path, path: Path, former: Path | None) -> None:
+    if former is not None:
+        with suppress(FileNotFoundError):
+            path.replace(former)
+    temporary.replace(path)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -116,10 +116,7 @@ class Recorder:
         """Record one step. A recording does no work; the caller replays it at once."""
         if self.failed or self.x.device.type != "cuda":
             return self._advance
-        for (
-            parameter
-        ) in self.state.parameters:  # gradients made while recording belong to the graph
-            parameter.grad = None
+        self.state.forget_gradients()  # those made while recording belong to the graph
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self.generator)
         try:
@@ -133,7 +130,6 @@ class Recorder:
                 f"cuda_graph: this training step cannot be recorded ({str(error).splitlines()[0]});"
                 " it goes on without, slower"
             )
-            for parameter in self.state.parameters:
-                parameter.grad = None
+            self.state.forget_gradients()
             return self._advance
         return graph.replay

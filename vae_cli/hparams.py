@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from enum import Enum
 from typing import Any
 
-from vae_cli.checking import flatten
+from vae_cli.checking import as_container, flatten
 from vae_cli.config import GROUPS, Config
 from vae_cli.identity import INCIDENTAL
 
@@ -16,8 +14,7 @@ PRESET = "experiment"  # a group without a node: known only from the command lin
 
 def settings(config: Config) -> dict[str, Any]:
     """A typed configuration as a flat mapping, `model.latent_dim` -> 2."""
-    flat = flatten(dataclasses.asdict(config))
-    return {key: item.name if isinstance(item, Enum) else item for key, item in flat.items()}
+    return flatten(as_container(config))
 
 
 def given_keys(overrides: Iterable[str]) -> list[str]:

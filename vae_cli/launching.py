@@ -27,11 +27,11 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from vae_cli import console, continuing
-from vae_cli.errors import UserError
+from vae_cli.errors import UserError, one_line
 from vae_cli.files import write_json
 from vae_cli.jobs import FAILED, INTERRUPTED, TERMINATED, Job, Workers
 from vae_cli.locking import is_locked
-from vae_cli.planning import config_dir, one_line
+from vae_cli.planning import config_dir
 from vae_cli.resuming import quoted
 
 STOP = ".stop"  # in the sweep's folder, while it is being stopped

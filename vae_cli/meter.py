@@ -42,7 +42,7 @@ class Window:
 
 
 class Meter:
-    """Collects without waiting for the device; `read` waits.
+    """Collects without waiting for the device; `peek` waits.
 
     Part of the training state: a run that stops between two readings goes on with the same rows.
     """
@@ -77,12 +77,11 @@ class Meter:
         """All rows since the last reading. Waits for the device."""
         return Window(self.names, self.rows[: len(self.counts)].tolist(), self.counts)
 
-    def read(self, skipping: bool = False) -> Window:
-        """The same, added to the epoch's sums; the next row is the first again.
+    def take(self, window: Window, skipping: bool = False) -> Window:
+        """Add what `peek` returned to the epoch's sums; the next row is the first again.
 
-        skipping: rows that are not finite stand for updates that were left out.
+        skipping: rows that are not finite stand for updates that were left out. Returns the others.
         """
-        window = self.peek()
         if skipping:
             left_out = {row for row, _ in window.broken()}
             self.skipped += len(left_out)

@@ -22,10 +22,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from vae_cli import continuing, resuming
+from vae_cli import console, continuing, resuming
 from vae_cli.checking import explain_value_error, nearest, typed, unknown_key
 from vae_cli.config import GROUPS, Config
-from vae_cli.errors import UserError
+from vae_cli.errors import UserError, one_line
 from vae_cli.schema.registry import SCHEMAS
 
 # plugins of Hydra that come with an extra of ours
@@ -89,10 +89,24 @@ def plan(args: Namespace) -> Plan:
             composed = compose_config(name, texts)
             return Plan(resuming.config(resumed, composed, overrides), before, resumed)
         config = checked(name, texts)
-        if config.resume != continuing.AUTO:
-            return Plan(config, before, None)
+        auto = config.resume == continuing.AUTO
+        given = any(override.key_or_group == "hydra.run.dir" for override in overrides)
+        if not auto and not given:
+            return Plan(config, [], None)
         hydra = compose_config(name, texts, with_hydra=True).hydra
-    return _go_on(config, hydra, given=any(o.key_or_group == "hydra.run.dir" for o in overrides))
+    if auto:
+        return _go_on(config, hydra, given)
+    if not config.dry_run:
+        _refuse_occupied(Path(str(hydra.run.dir)))
+    return Plan(config, [], None)
+
+
+def _refuse_occupied(folder: Path) -> None:
+    if (folder / "config.yaml").is_file():
+        raise UserError(
+            f"hydra.run.dir={folder}: holds a run, which is not overwritten; go on with"
+            f" resume={console.quoted(folder)}, or with resume=auto, or choose another folder"
+        )
 
 
 def _go_on(config: Config, hydra: DictConfig, given: bool) -> Plan:
@@ -223,11 +237,6 @@ def with_value(line: str, overrides: list[str]) -> str:
         if text.lstrip("+").partition("=")[0] == key:
             return f"{text}: {line.partition(': ')[2]}"
     return line
-
-
-def one_line(text: object) -> str:
-    """A text without line breaks and runs of spaces."""
-    return " ".join(str(text).split())
 
 
 def _choices(group: str) -> list[str]:

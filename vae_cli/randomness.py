@@ -5,6 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 
 import torch
+from torch import Tensor
 
 
 def derive(seed: int, *path: str | int) -> int:
@@ -16,3 +17,9 @@ def derive(seed: int, *path: str | int) -> int:
 def generator(device: torch.device, seed: int, *path: str | int) -> torch.Generator:
     """A fresh generator for one purpose."""
     return torch.Generator(device).manual_seed(derive(seed, *path))
+
+
+def epoch_order(device: torch.device, seed: int, epoch: int, examples: int) -> Tensor:
+    """In which order an epoch trains on the examples. -> [examples] int64, on the device."""
+    drawn = generator(device, seed, "order", epoch)
+    return torch.randperm(examples, generator=drawn, device=device)

@@ -21,7 +21,7 @@ from yaml import YAMLError
 
 from vae_cli.checking import flatten, typed
 from vae_cli.config import Config
-from vae_cli.errors import UserError
+from vae_cli.errors import UserError, one_line
 from vae_cli.identity import differing_keys
 
 LARGEST_YAML = 1 << 20  # bytes; ours have some thousand
@@ -83,7 +83,7 @@ def saved_config(folder: Path) -> DictConfig:
     try:
         return OmegaConf.create(loaded)
     except OmegaConfBaseException as error:
-        raise UserError(f"{folder / 'config.yaml'}: {_one_line(error)}") from error
+        raise UserError(f"{folder / 'config.yaml'}: {one_line(error)}") from error
 
 
 def saved_overrides(folder: Path) -> list[str]:
@@ -116,11 +116,7 @@ def _plain_yaml(path: Path) -> Any:
             raise UserError(f"{path} cannot be read: it holds a YAML alias")
         return yaml.load(text, get_yaml_loader())  # a safe loader: it builds no objects
     except (OSError, ValueError, RecursionError, YAMLError) as error:
-        raise UserError(f"{path} cannot be read: {_one_line(error)}") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        raise UserError(f"{path} cannot be read: {one_line(error)}") from error
 
 
 def config(folder: Path, composed: DictConfig, overrides: Sequence[Override]) -> Config:

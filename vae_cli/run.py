@@ -32,17 +32,18 @@ from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 
 from vae_cli import checkpoint, console
-from vae_cli.checking import as_container, flatten
+from vae_cli.checking import as_container
 from vae_cli.config import Config
 from vae_cli.errors import RunFailed
 from vae_cli.events import EventWriter
 from vae_cli.files import remove_leftovers, write_json, write_text
+from vae_cli.hparams import settings
 from vae_cli.identity import INCIDENTAL
 from vae_cli.version import __version__
 
 log = logging.getLogger(__name__)
 
-FINAL_METRICS = ("test/elbo", "test/reconstruction", "test/kl", "test/loss", "latent/active_units")
+FINAL_METRICS = ("test/elbo", "test/reconstruction", "test/kl", "test/loss", "test/active_units")
 
 
 class Run:
@@ -94,12 +95,12 @@ class Run:
     @property
     def last(self) -> Path:
         """The checkpoint to go on from."""
-        return self.checkpoints / "last.ckpt"
+        return self.checkpoints / checkpoint.LAST
 
     @property
     def best(self) -> Path:
         """The checkpoint of the best epoch."""
-        return self.checkpoints / "best.ckpt"
+        return self.checkpoints / checkpoint.BEST
 
     def log_steps(self, step: int, scalars: dict[str, float]) -> None:
         """Points in TensorBoard at a step."""
@@ -216,7 +217,7 @@ class Run:
             writer.add_summary(summary)
 
     def _hparams(self) -> tuple[Any, Any, Any]:
-        flat = flatten(as_container(self.config))
+        flat = settings(self.config)
         flat = {key: flat[key] for key in self.swept if key in flat} | flat
         values = {
             key: item if isinstance(item, bool | int | float | str) else json.dumps(item)

@@ -58,6 +58,11 @@ class TrainState:
         assert isinstance(self.averaged.module, VAE)
         return self.averaged.module
 
+    def forget_gradients(self) -> None:
+        """The next backward pass writes new ones and adds to none."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
     def spent(self, seconds: float) -> None:
         """Time that has gone into the epoch that is under way."""
         self.seconds += seconds
@@ -135,14 +140,19 @@ def is_finished(state: TrainState, config: Config) -> bool:
     return state.epoch >= config.epochs or out_of_patience
 
 
-def save(path: Path, state: TrainState, config: Config, data: Data) -> None:
+def save(
+    path: Path, state: TrainState, config: Config, data: Data, written: Path | None = None
+) -> None:
     """Write a checkpoint: the state, and what a model is rebuilt from.
 
-    The former last.ckpt becomes previous.ckpt. Of several processes only the first writes.
+    written: a checkpoint of this very state, if there is one. The former last.ckpt becomes
+    previous.ckpt. Of several processes only the first writes.
     """
     about = {"config": as_container(config), "shape": list(data.shape)}
     former = path.with_name(checkpoint.PREVIOUS) if path.name == checkpoint.LAST else None
-    if state.ranks.first:
+    if state.ranks.first and written is not None:
+        checkpoint.repeat(written, path, former)
+    elif state.ranks.first:
         checkpoint.save(path, state.state_dict() | about, former)
     state.kept_step = state.step
 

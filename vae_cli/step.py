@@ -55,8 +55,7 @@ def train_step(
     skipping = config.on_nonfinite is OnNonfinite.skip
     before = [buffer.clone() for buffer in vae.buffers()] if skipping else []
     terms = state.loss(x, noise, Weight(now.beta, now.capacity), seen)
-    for parameter in state.parameters:
-        parameter.grad = None
+    state.forget_gradients()
     # the gradients are averaged over the processes: each loss counts by its part of the batch
     loss = terms.loss * (part * state.ranks.size) if several else terms.loss
     loss.backward()

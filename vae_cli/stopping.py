@@ -22,6 +22,15 @@ class Interrupted(KeyboardInterrupt):
         self.by_signal = by_signal
 
 
+def terminated_like_interrupted() -> None:
+    """Let SIGTERM end the program as Ctrl-C does, before there is a run to stop."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Interrupted("", by_signal=True)
+
+    signal.signal(signal.SIGTERM, end)
+
+
 class Stop:
     """Whether the run has been asked to stop."""
 

@@ -22,14 +22,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vae_cli import continuing, resuming
 from vae_cli.config import Config
-from vae_cli.errors import UserError
+from vae_cli.errors import UserError, one_line
 from vae_cli.identity import INCIDENTAL, differing, digest, identity
 from vae_cli.locking import is_locked
 from vae_cli.planning import (
     checked,
     compose_config,
     config_dir,
-    one_line,
     parse_overrides,
     refuse_switches,
     search_path,

@@ -17,7 +17,7 @@ from vae_cli.data.interface import Data, Split
 from vae_cli.data.streaming import Streamed
 from vae_cli.evaluation import Evaluation, evaluate
 from vae_cli.progressive import Progressive
-from vae_cli.randomness import derive, generator
+from vae_cli.randomness import derive, epoch_order
 from vae_cli.run import Run, device_name, read_summary
 from vae_cli.schema.models import Posterior as PosteriorKind
 from vae_cli.state import TrainState, is_finished, new_state, note_best, save, steps_per_epoch
@@ -101,7 +101,7 @@ def fit(state: TrainState, data: Data, config: Config, run: Run, stop: Stop) -> 
             if data.val is not None:  # by every process: no one waits for another
                 found = _evaluate(state, data, data.val, config)
                 record |= {f"val/{name}": number for name, number in found.metrics.items()}
-                record["latent/active_units"] = found.active_units
+                record["val/active_units"] = found.active_units
                 run.log_histogram("latent/kl_by_dimension", found.kl, state.step)
             record = state.ranks.from_first(lambda record=record: record)  # type: ignore[misc]
             state.epoch += 1
@@ -116,7 +116,7 @@ def fit(state: TrainState, data: Data, config: Config, run: Run, stop: Stop) -> 
             run.log_epoch({"epoch": state.epoch, "step": state.step, **record})
             if better:
                 save(run.best, state, config, data)
-            keep(state, config, data, run)
+            keep(state, config, data, run, written=run.best if better else None)
             drawn = config.image_every and state.epoch % config.image_every == 0
             if drawn and state.ranks.first:
                 pictures.draw(state.measured, state.step)
@@ -138,11 +138,7 @@ def train_epoch(
     Returns the epoch's means, as metrics.jsonl keeps them.
     """
     device = data.train.x.device
-    order = torch.randperm(
-        len(data.train),
-        generator=generator(device, config.seed, "order", state.epoch),
-        device=device,
-    )
+    order = epoch_order(device, config.seed, state.epoch, len(data.train))
     steps = steps_per_epoch(config, data)
     last_step = (state.epoch + 1) * steps
     schedule = _schedule(state, config, last_step - steps, steps).to(device)
@@ -249,7 +245,7 @@ def _read_meter(
     window = state.meter.peek()
     trouble.stop_if_not_finite(state, window, config, len(data.train))
     progress.step(len(window.rows))
-    window = state.meter.read(skipping=config.on_nonfinite is OnNonfinite.skip)
+    window = state.meter.take(window, skipping=config.on_nonfinite is OnNonfinite.skip)
     if state.step % config.log_every:
         return  # the epoch's end: no point of its own
     numbers = window.means()
@@ -262,10 +258,12 @@ def _read_meter(
     )
 
 
-def keep(state: TrainState, config: Config, data: Data, run: Run) -> None:
+def keep(
+    state: TrainState, config: Config, data: Data, run: Run, written: Path | None = None
+) -> None:
     """Write the checkpoint to go on from, after all that was logged on the way to it."""
     run.flush()
-    save(run.last, state, config, data)
+    save(run.last, state, config, data, written)
 
 
 def finish(state: TrainState, data: Data, config: Config, run: Run) -> None:
@@ -284,7 +282,7 @@ def finish(state: TrainState, data: Data, config: Config, run: Run) -> None:
     vae.load_state_dict(checkpoint.load(run.best, device)["vae"])
     found = _evaluate(state, data, data.test, config)
     final = {f"test/{name}": number for name, number in found.metrics.items()}
-    final["latent/active_units"] = found.active_units
+    final["test/active_units"] = found.active_units
     run.log_steps(state.step, final)
     about = {"shape": list(data.shape), "epoch": state.best_epoch}
     checkpoint.save_weights(run.folder / "model.safetensors", vae.state_dict(), about)
@@ -321,7 +319,7 @@ def _evaluate(state: TrainState, data: Data, split: Split, config: Config) -> Ev
 
 
 def _from_validation(record: dict[str, float]) -> dict[str, float]:
-    return {k: v for k, v in record.items() if k.startswith(("val/", "latent/", "perf/example"))}
+    return {k: v for k, v in record.items() if k.startswith(("val/", "perf/example"))}
 
 
 def _set_determinism(config: Config) -> None:

@@ -11,7 +11,7 @@ import torch
 from vae_cli.config import Config, OnNonfinite
 from vae_cli.errors import RunFailed, UserError
 from vae_cli.meter import Window
-from vae_cli.randomness import generator
+from vae_cli.randomness import epoch_order
 from vae_cli.state import TrainState
 
 log = logging.getLogger(__name__)
@@ -36,12 +36,7 @@ def stop_if_not_finite(state: TrainState, window: Window, config: Config, exampl
     row, name = broken[0]
     step = state.step - len(window.rows) + row  # counted from 0
     batch = step - state.epoch * -(-examples // config.batch_size)
-    # the order of the epoch's examples, as training drew it
-    order = torch.randperm(
-        examples,
-        generator=generator(state.meter.device, config.seed, "order", state.epoch),
-        device=state.meter.device,
-    )
+    order = epoch_order(state.meter.device, config.seed, state.epoch, examples)
     index = order[batch * config.batch_size : (batch + 1) * config.batch_size].tolist()
     log.error("%s is not finite at step %d, of training examples %s", name, step + 1, index)
     term = "the gradient" if name == "grad_norm" else name

@@ -32,7 +32,7 @@ def _measured(kl: float, reconstruction: float, active: float = 8) -> dict[str, 
         "test/reconstruction": reconstruction,
         "test/kl": kl,
         "test/elbo": -reconstruction - kl,
-        "latent/active_units": active,
+        "test/active_units": active,
     }
 
 

@@ -129,7 +129,7 @@ def test_numbers_that_are_none_are_left_out(tmp_path, write_run, measured):
     folder = write_run(tmp_path / "run", {**measured(1, 2), **metrics})
     run = read_run(folder)
     assert set(run.metrics) == {"train/loss", "val/elbo", "test/reconstruction",
-                                "latent/active_units"}  # fmt: skip
+                                "test/active_units"}  # fmt: skip
 
 
 def test_names_cannot_command_a_terminal(tmp_path, write_run):

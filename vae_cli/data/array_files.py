@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from vae_cli.data import memory
+from vae_cli.errors import one_line
 
 Array = NDArray[Any]
 LABEL_NAMES = ("y", "labels", "label")
@@ -128,7 +129,7 @@ def _array(stream: IO[bytes], length: int) -> Array:
         array: Array = np.lib.format.read_array(stream, allow_pickle=False)
         return array
     except (ValueError, SyntaxError, TypeError, OverflowError) as error:
-        raise Unusable(f"is not in NumPy's format: {' '.join(str(error).split())}") from error
+        raise Unusable(f"is not in NumPy's format: {one_line(error)}") from error
 
 
 def _refuse_too_big(needed: int) -> None:
@@ -176,7 +177,7 @@ def _table(path: Path, delimiter: str, columns: int, header: bool) -> NDArray[np
             )
     except ValueError as error:
         found = _first_bad_line(path, delimiter, columns, header)
-        raise Unusable(found or " ".join(str(error).split())) from error
+        raise Unusable(found or one_line(error)) from error
     if table.shape[1] != columns:
         raise Unusable(f"has {columns} names in its first line and {table.shape[1]} numbers below")
     return table

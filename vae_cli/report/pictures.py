@@ -20,7 +20,7 @@ from vae_cli.report.sweep import DISTORTION, RATE, REPLICATE, Group, Sweep
 from vae_cli.report.table import label, metric_names, shown_metrics
 
 MOST_ROWS = 8  # models side by side
-ACTIVE = "latent/active_units"
+ACTIVE = "test/active_units"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from vae_cli.errors import one_line
 from vae_cli.report.text import printable
 
 LARGEST = 16 * 2**20  # bytes of a file that is read whole
@@ -82,4 +83,4 @@ def reason(error: Exception) -> str:
     """Why something could not be read, in a line."""
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
-    return printable(" ".join(str(error).split())[:120] or type(error).__name__)
+    return printable(one_line(error)[:120] or type(error).__name__)

@@ -16,7 +16,7 @@ from vae_cli.report.runs import RunRecord, Skipped, collect
 from vae_cli.report.text import printable
 
 # the loss is left out: with another beta it is another quantity
-TEST_METRICS = ("test/elbo", "test/reconstruction", "test/kl", "latent/active_units")
+TEST_METRICS = ("test/elbo", "test/reconstruction", "test/kl", "test/active_units")
 RATE, DISTORTION = "test/kl", "test/reconstruction"
 HIGHER_IS_BETTER = ("elbo", "active_units", "examples_per_second")
 REPLICATE = "seed"  # runs that differ in nothing else are one group

@@ -13,9 +13,9 @@ from vae_cli.report.sweep import REPLICATE, TEST_METRICS, Group, Stat, Sweep
 
 NARROWEST = 60  # columns of a terminal that a table can be made for
 # what is left out first where a table is too wide
-LEAST_WANTED = ("seconds", "latent/active_units", "test/kl", "test/reconstruction")
+LEAST_WANTED = ("seconds", "test/active_units", "test/kl", "test/reconstruction")
 SETTING_LEAST = 5  # columns of a setting; numbers are never cut
-ROUNDED = ("seconds", "latent/active_units")
+ROUNDED = ("seconds", "test/active_units")
 FRONT = "on the Pareto front of KL and reconstruction"
 PLUS_MINUS = "mean ± sample standard deviation over seeds"
 GROUPS_SHOWN, RUNS_SHOWN, SKIPPED_SHOWN = 42, 20, 5  # lines; files have them all
@@ -84,11 +84,8 @@ def shown_metrics(sweep: Sweep) -> list[str]:
 
 
 def metric_names(metrics: Sequence[str]) -> dict[str, str]:
-    """test/elbo -> elbo, latent/active_units -> active units, val/elbo as it is."""
-    return {
-        name: name.removeprefix("test/").removeprefix("latent/").replace("_", " ")
-        for name in metrics
-    }
+    """test/elbo -> elbo, test/active_units -> active units, val/elbo as it is."""
+    return {name: name.removeprefix("test/").replace("_", " ") for name in metrics}
 
 
 def cells(stats: Sequence[Stat | None], rounded: bool = False) -> list[str]:

@@ -25,7 +25,7 @@ EPOCH_METRICS = tuple(
 )
 END_METRICS = (
     *(f"test/{name}" for name in ("elbo", "loss", "reconstruction", "kl")),
-    "latent/active_units",
+    "test/active_units",
     "parameters",
     "seconds",
 )

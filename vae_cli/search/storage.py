@@ -8,7 +8,7 @@ from typing import Any
 
 import optuna
 
-from vae_cli.errors import UserError
+from vae_cli.errors import UserError, one_line
 from vae_cli.schema.search import PREFIX, Pruner, Sampler, SearchConfig
 
 JOURNAL = "journal"
@@ -29,7 +29,7 @@ def open_storage(settings: SearchConfig, folder: Path) -> optuna.storages.BaseSt
             url, engine_kwargs=options if url.startswith("sqlite") else None
         )
     except Exception as error:  # of whatever database driver
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise UserError(f"{PREFIX}storage={url}: cannot be opened: {reason}") from error
 
 

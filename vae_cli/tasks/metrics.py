@@ -32,7 +32,7 @@ def run(task: MetricsTask, run: TrainedRun, out: Path) -> Report:
     result: dict[str, Any] = {f"test/{name}": number for name, number in found.metrics.items()}
     difference = _difference(result, summary.get("metrics", {}))
     result["summary_difference"] = difference
-    result["active_units"] = found.active_units
+    result["test/active_units"] = found.active_units
     result["kl_by_dimension"] = found.kl.tolist()
     result |= _information(codes, found, task, seed)
     mean, variance = analysis.aggregate_moments(codes)
@@ -98,7 +98,7 @@ def _probe(run: TrainedRun, data: Data, test: Codes, seed: int) -> tuple[Probe |
 
 
 def _rows(result: dict[str, Any], found: Evaluation, probe: Probe | None) -> dict[str, str]:
-    rows = {name: f"{result[name]:.3f}" for name in result if name.startswith("test/")}
+    rows = {f"test/{name}": f"{number:.3f}" for name, number in found.metrics.items()}
     rows["test/elbo"] += " nats (beta = 1)"
     rows["active units"] = f"{found.active_units} of {len(found.kl)}"
     if result["mutual_information"] is not None:
