@@ -14,7 +14,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from vae_cli import planning
+from vae_cli import cli, planning
 from vae_cli.checking import as_container, typed
 from vae_cli.config import Config
 
@@ -50,6 +50,22 @@ def vae_train(tmp_path: Path) -> Command:
             text=True,
             timeout=240,
         )
+
+    return run
+
+
+@pytest.fixture
+def vae_train_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """The same in this process, which has imported torch already."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        capsys.readouterr()
+        code = cli.run(list(arguments))
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, said.out, said.err)
 
     return run
 

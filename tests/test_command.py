@@ -1,4 +1,4 @@
-"""Whole runs of the real command in a subprocess."""
+"""Whole runs of the real command: in a subprocess where the process itself matters."""
 
 import json
 import os
@@ -41,8 +41,8 @@ def test_a_run_prints_its_table_and_leaves_its_folder(vae_train, tmp_path):
     assert len(list((folder / "figures").glob("*.png"))) >= 3
 
 
-def test_a_dataset_of_curves_picks_what_fits(vae_train, tmp_path):
-    done = vae_train("dataset=beta_pdf", "epochs=5", "figures=none")
+def test_a_dataset_of_curves_picks_what_fits(vae_train_here, tmp_path):
+    done = vae_train_here("dataset=beta_pdf", "epochs=5", "figures=none")
     assert done.returncode == 0, done.stderr
     assert "likelihood:\n  name: squared_error" in (runs(tmp_path)[0] / "config.yaml").read_text()
 
@@ -58,8 +58,8 @@ def test_a_sweep_leaves_a_run_a_job(vae_train, tmp_path):
     assert all(read_summary(folder)["status"] == "completed" for folder in found)
 
 
-def test_a_failed_job_does_not_stop_the_others(vae_train, tmp_path):
-    done = vae_train("-m", "optimizer.lr=1e6,1e-4", "optimizer=sgd", *QUICK, "dataset=beta_pdf")
+def test_a_failed_job_does_not_stop_the_others(vae_train_here, tmp_path):
+    done = vae_train_here("-m", "optimizer.lr=1e6,1e-4", "optimizer=sgd", *QUICK, "dataset=beta_pdf")
     assert done.returncode == 1
     assert "is not finite" in done.stderr
     assert "Traceback" not in done.stderr
@@ -106,38 +106,38 @@ def test_interrupt_and_resume_give_the_uninterrupted_run(vae_train, tmp_path):
     assert not (tmp_path / "outputs").exists()
 
 
-def test_what_resume_refuses_and_allows(vae_train, tmp_path):
-    assert vae_train(*QUICK, "hydra.run.dir=run").returncode == 0
-    refused = vae_train("resume=run", "beta=4", "model.latent_dim=3")
+def test_what_resume_refuses_and_allows(vae_train_here, tmp_path):
+    assert vae_train_here(*QUICK, "hydra.run.dir=run").returncode == 0
+    refused = vae_train_here("resume=run", "beta=4", "model.latent_dim=3")
     assert refused.returncode == 2
     assert (
         "trained with other settings: beta: 1.0, now 4.0; model.latent_dim: 8, now 3"
         in refused.stderr
     )
-    finished = vae_train("resume=run")
+    finished = vae_train_here("resume=run")
     assert (finished.returncode, "is finished: 2 epochs" in finished.stderr) == (0, True)
-    longer = vae_train("resume=run", "epochs=3")
+    longer = vae_train_here("resume=run", "epochs=3")
     assert longer.returncode == 0, longer.stderr
     assert [line["epoch"] for line in read_metrics(tmp_path / "run")] == [1, 2, 3]
     for name in ("last.ckpt", "previous.ckpt"):
         (tmp_path / "run" / "checkpoints" / name).unlink()
-    none = vae_train("resume=run", "epochs=4")
+    none = vae_train_here("resume=run", "epochs=4")
     assert none.returncode == 2
     assert "there is no checkpoints/last.ckpt" in none.stderr
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(vae_train, tmp_path):
-    assert vae_train(*QUICK, "hydra.run.dir=run").returncode == 0
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(vae_train_here, tmp_path):
+    assert vae_train_here(*QUICK, "hydra.run.dir=run").returncode == 0
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:-100])
-    done = vae_train("resume=run", "epochs=3")
+    done = vae_train_here("resume=run", "epochs=3")
     assert done.returncode == 0, done.stderr
     assert "last.ckpt is damaged" in done.stderr
     assert "going on after epoch 1" in done.stderr
     assert [line["epoch"] for line in read_metrics(tmp_path / "run")] == [1, 2, 3]
     for path in (last, last.with_name("previous.ckpt")):
         path.write_bytes(path.read_bytes()[:-100])
-    done = vae_train("resume=run", "epochs=4")
+    done = vae_train_here("resume=run", "epochs=4")
     assert done.returncode == 2
     assert "there is no whole checkpoint" in done.stderr
     assert "Traceback" not in done.stderr
@@ -147,8 +147,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(vae_train, tm
 @pytest.mark.parametrize(
     ("model", "shape"), [("mlp_vae", "[128, 64]"), ("conv_vae", "[128, 1, 8, 8]")]
 )
-def test_a_dry_run_says_sizes_and_leaves_nothing(vae_train, tmp_path, model, shape):
-    done = vae_train("dataset=digits", f"model={model}", "dry_run=true")
+def test_a_dry_run_says_sizes_and_leaves_nothing(vae_train_here, tmp_path, model, shape):
+    done = vae_train_here("dataset=digits", f"model={model}", "dry_run=true")
     assert done.returncode == 0, done.stderr
     for text in (
         "shapes, for a batch",
@@ -161,16 +161,16 @@ def test_a_dry_run_says_sizes_and_leaves_nothing(vae_train, tmp_path, model, sha
     assert list(tmp_path.iterdir()) == []
 
 
-def test_missing_data_is_explained_and_leaves_no_folder(vae_train, tmp_path):
-    done = vae_train("data_dir=/dev/null/x", "hydra.run.dir=out/run")
+def test_missing_data_is_explained_and_leaves_no_folder(vae_train_here, tmp_path):
+    done = vae_train_here("data_dir=/dev/null/x", "hydra.run.dir=out/run")
     assert done.returncode == 2
     assert "data_dir" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out" / "run").exists()
 
 
-def test_summary_is_json_with_what_a_reader_needs(vae_train, tmp_path):
-    vae_train(*QUICK, "hydra.run.dir=run")
+def test_summary_is_json_with_what_a_reader_needs(vae_train_here, tmp_path):
+    vae_train_here(*QUICK, "hydra.run.dir=run")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["status"] == "completed"
     assert summary["versions"]["torch"]

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import distributed
 
+from vae_cli import cli
 from vae_cli.distributed import ALONE, Ranks
 from vae_cli.run import read_metrics, read_summary
 from vae_cli.training import train
@@ -167,18 +168,28 @@ def test_a_size_without_the_other_processes_is_one_line(vae_train, tmp_path):
 
 
 @two_processes
+def test_what_cannot_be_shared_is_refused_in_one_line(torchrun, tmp_path):
+    done = torchrun("objective=beta_tcvae", *TINY)
+    assert done.returncode != 0
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("vae-train: ")]
+    assert "objective=beta_tcvae: needs each batch whole" in line
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("objective=beta_tcvae",), "objective=beta_tcvae: needs each batch whole"),
         (("-m", "beta=1,2"), "-m: a sweep's runs are not shared"),
-        (("bta=1",), "bta"),
+        (("bta=1",), "bta=1: no such setting"),
     ],
 )
-def test_what_cannot_be_shared_is_refused_in_one_line(torchrun, tmp_path, arguments, message):
-    done = torchrun(*arguments, *TINY)
-    assert done.returncode != 0
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("vae-train: ")]
+def test_mistakes_in_what_is_shared_are_one_line(
+    tmp_path, monkeypatch, capsys, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    cli.register()
+    assert cli._answer([*arguments, *TINY], cli._job, processes=2) == 2
+    (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert list(tmp_path.iterdir()) == []
 

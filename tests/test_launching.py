@@ -117,7 +117,7 @@ def test_ctrl_c_stops_workers_with_a_checkpoint_and_a_dead_sweep_ends_them(tmp_p
 
 @needs("joblib")
 def test_a_worker_that_dies_is_tried_once_more(tmp_path):
-    line = ("-m", "seed=0,1", *QUICK, "epochs=150", "image_every=0", "hydra.sweep.dir=all")
+    line = ("-m", "seed=0,1", *QUICK, "epochs=60", "image_every=0", "hydra.sweep.dir=all")
     sweep = start(tmp_path, *line, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     run = tmp_path / "all" / "seed=0"
     wait_for(lambda: len(read_metrics(run)) > 2, sweep)
@@ -127,12 +127,12 @@ def test_a_worker_that_dies_is_tried_once_more(tmp_path):
     assert "the launcher lost a job" in err
     for seed in (0, 1):
         lines = read_metrics(tmp_path / "all" / f"seed={seed}")
-        assert [line["epoch"] for line in lines] == list(range(1, 151))
+        assert [line["epoch"] for line in lines] == list(range(1, 61))
 
 
 @needs("submitit_local")
 def test_a_requeued_job_goes_on_in_its_folder(tmp_path):
-    line = ("-m", "seed=0,1", *QUICK, "epochs=150", "image_every=0", "hydra.sweep.dir=all")
+    line = ("-m", "seed=0,1", *QUICK, "epochs=60", "image_every=0", "hydra.sweep.dir=all")
     sweep = start(tmp_path, *line, "hydra/launcher=submitit_local")
     run = tmp_path / "all" / "seed=1"
     wait_for(lambda: len(read_metrics(run)) > 2, sweep)
@@ -141,7 +141,7 @@ def test_a_requeued_job_goes_on_in_its_folder(tmp_path):
     _, err = sweep.communicate(timeout=200)
     assert sweep.returncode == 0, err
     assert "going on after epoch" in (run / "console.log").read_text()
-    assert [line["epoch"] for line in read_metrics(run)] == list(range(1, 151))
+    assert [line["epoch"] for line in read_metrics(run)] == list(range(1, 61))
     assert read_summary(run)["status"] == "completed"
 
 

@@ -102,7 +102,7 @@ def plan(args: Namespace) -> Plan:
 
 
 def _refuse_occupied(folder: Path) -> None:
-    if (folder / "config.yaml").is_file():
+    if resuming.has_checkpoint(folder):
         raise UserError(
             f"hydra.run.dir={folder}: holds a run, which is not overwritten; go on with"
             f" resume={console.quoted(folder)}, or with resume=auto, or choose another folder"
