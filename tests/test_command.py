@@ -59,7 +59,9 @@ def test_a_sweep_leaves_a_run_a_job(vae_train, tmp_path):
 
 
 def test_a_failed_job_does_not_stop_the_others(vae_train_here, tmp_path):
-    done = vae_train_here("-m", "optimizer.lr=1e6,1e-4", "optimizer=sgd", *QUICK, "dataset=beta_pdf")
+    done = vae_train_here(
+        "-m", "optimizer.lr=1e6,1e-4", "optimizer=sgd", *QUICK, "dataset=beta_pdf"
+    )
     assert done.returncode == 1
     assert "is not finite" in done.stderr
     assert "Traceback" not in done.stderr

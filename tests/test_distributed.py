@@ -183,9 +183,7 @@ def test_what_cannot_be_shared_is_refused_in_one_line(torchrun, tmp_path):
         (("bta=1",), "bta=1: no such setting"),
     ],
 )
-def test_mistakes_in_what_is_shared_are_one_line(
-    tmp_path, monkeypatch, capsys, arguments, message
-):
+def test_mistakes_in_what_is_shared_are_one_line(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     cli.register()
     assert cli._answer([*arguments, *TINY], cli._job, processes=2) == 2

@@ -1,4 +1,7 @@
-"""Training, top to bottom: `train` sets up, `fit` is the loop; one update is in `step.py`."""
+"""Training, top to bottom: `train` sets up, `fit` is the loop.
+
+One update is in `step.py`, what comes after the last one in `finishing.py`.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vae_cli import build, checkpoint, console, cpu, distributed, gallery, graphs, trouble
-from vae_cli.config import Config, Figures, OnNonfinite
-from vae_cli.data.interface import Data, Split
+from vae_cli import build, checkpoint, console, cpu, distributed, graphs, trouble
+from vae_cli.config import Config, OnNonfinite
+from vae_cli.data.interface import Data
 from vae_cli.data.streaming import Streamed
-from vae_cli.evaluation import Evaluation, evaluate
+from vae_cli.finishing import finish, measured
 from vae_cli.progressive import Progressive
 from vae_cli.randomness import derive, epoch_order
 from vae_cli.run import Run, device_name, read_summary
-from vae_cli.schema.models import Posterior as PosteriorKind
 from vae_cli.state import TrainState, is_finished, new_state, note_best, save, steps_per_epoch
 from vae_cli.step import Now, train_step
 from vae_cli.stopping import Interrupted, Stop, stop_signals
@@ -99,7 +101,7 @@ def fit(state: TrainState, data: Data, config: Config, run: Run, stop: Stop) -> 
             trained = state.epoch_seconds
             started = time.perf_counter()
             if data.val is not None:  # by every process: no one waits for another
-                found = _evaluate(state, data, data.val, config)
+                found = measured(state, data, data.val, config)
                 record |= {f"val/{name}": number for name, number in found.metrics.items()}
                 record["val/active_units"] = found.active_units
                 run.log_histogram("latent/kl_by_dimension", found.kl, state.step)
@@ -266,41 +268,6 @@ def keep(
     save(run.last, state, config, data, written)
 
 
-def finish(state: TrainState, data: Data, config: Config, run: Run) -> None:
-    """Measure the best weights on the test set, once; keep them; draw; say how it went.
-
-    Of several processes only the first does.
-    """
-    if not state.ranks.first:
-        run.close("completed")
-        return
-    device = data.train.x.device
-    if data.val is None or not run.best.exists():  # without validation the last epoch is the best
-        state.best_epoch = state.epoch
-        save(run.best, state, config, data)
-    vae = state.measured
-    vae.load_state_dict(checkpoint.load(run.best, device)["vae"])
-    found = _evaluate(state, data, data.test, config)
-    final = {f"test/{name}": number for name, number in found.metrics.items()}
-    final["test/active_units"] = found.active_units
-    run.log_steps(state.step, final)
-    about = {"shape": list(data.shape), "epoch": state.best_epoch}
-    checkpoint.save_weights(run.folder / "model.safetensors", vae.state_dict(), about)
-    if config.figures is Figures.auto:
-        gallery.draw(vae, data, config, run.folder, found, run)
-    last = run.history[-1]
-    run.close(
-        "completed",
-        epochs=state.epoch,
-        best_epoch=state.best_epoch,
-        seconds=state.seconds,
-        examples_per_second=last["perf/examples_per_second"],
-        metrics={k: v for k, v in last.items() if k.startswith(("train/", "val/"))} | final,
-        kl_by_dimension=found.kl.tolist(),
-    )
-    _say_result(state, config, run, found, final)
-
-
 # ---------------------------------------------------------------------------------------- the parts
 
 
@@ -309,13 +276,6 @@ def _device_and_data(config: Config) -> tuple[torch.device, Data]:
     device = build.device(distributed.device(config.device, distributed.current()))
     with trouble.out_of_memory(config):
         return device, build.data(config).to(device)
-
-
-def _evaluate(state: TrainState, data: Data, split: Split, config: Config) -> Evaluation:
-    """With the weight of the KL that the last update was made with."""
-    step = state.step - 1
-    beta, capacity = state.beta.at(step), state.beta.capacity(step)
-    return evaluate(state.measured, data, split, beta, config.seed, capacity)
 
 
 def _from_validation(record: dict[str, float]) -> dict[str, float]:
@@ -338,24 +298,3 @@ def _greet(config: Config, run: Run, data: Data, resumed: bool, state: TrainStat
         f" {run.summary['parameters']:,} parameters, {run.summary['device']},"
         f" {config.precision.name}, {how}\n{run.folder}"
     )
-
-
-def _say_result(
-    state: TrainState, config: Config, run: Run, found: Evaluation, final: dict[str, float]
-) -> None:
-    rows = {
-        "best epoch": f"{state.best_epoch} of {state.epoch}",
-        "test elbo": f"{final['test/elbo']:.3f} nats (beta = 1)",
-        "test reconstruction": f"{final['test/reconstruction']:.3f}",
-        "test kl": f"{final['test/kl']:.3f}",
-        "active units": f"{found.active_units} of {len(found.kl)}",
-        "seconds": f"{state.seconds:.1f}",
-    }
-    print(console.table(rows))
-    print(f"\n  {run.folder}\n  tensorboard --logdir {console.quoted(run.folder)}", flush=True)
-    if config.model.posterior is PosteriorKind.gaussian and found.active_units == 0:
-        console.say(
-            "warning: the posterior has collapsed: no latent dimension carries information."
-            f" Lower beta (now {config.beta:g}), warm it up with beta_schedule=warmup, lower"
-            " optimizer.lr, or check that the data varies."
-        )
