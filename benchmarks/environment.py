@@ -24,7 +24,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "tensorboard", "jax", "optax", "pythae")
 # units that decide which kernels a library picks
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
-FOLDERS = ("--data-dir", "--output")
+FOLDERS = ("--data-dir", "--output", "--out")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY")
 
 

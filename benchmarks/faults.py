@@ -22,6 +22,7 @@ from datetime import datetime
 from pathlib import Path
 
 from benchmarks import fault_kinds as kinds
+from benchmarks.environment import command
 from benchmarks.fault_count import Faults
 from vae_cli.run import git_commit, versions
 
@@ -72,7 +73,7 @@ def _write(chosen: argparse.Namespace, faults: Faults, seconds: float) -> None:
     now = datetime.now().astimezone()
     result = {
         "date": now.isoformat(timespec="seconds"),
-        "command": f"python -m benchmarks.faults {' '.join(sys.argv[1:])}".strip(),
+        "command": command(sys.orig_argv[1:]),
         "commit": git_commit(),
         "processor": _processor(),
         "system": platform.platform(),

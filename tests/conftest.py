@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -57,9 +59,13 @@ def vae_train(tmp_path: Path) -> Command:
 @pytest.fixture
 def vae_train_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
+) -> Iterator[Command]:
     """The same in this process, which has imported torch already."""
     monkeypatch.chdir(tmp_path)
+    # Hydra closes every log handler that it finds, and absl's (jax) closes pytest's stream with it
+    handlers: list[Any] = logging._handlerList  # type: ignore[attr-defined]
+    others = handlers[:]
+    handlers.clear()
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         capsys.readouterr()
@@ -67,7 +73,8 @@ def vae_train_here(
         said = capsys.readouterr()
         return subprocess.CompletedProcess(arguments, code, said.out, said.err)
 
-    return run
+    yield run
+    handlers[:] = others
 
 
 @pytest.fixture(scope="session")

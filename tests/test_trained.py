@@ -18,7 +18,8 @@ def test_a_loaded_run_gives_the_numbers_it_was_measured_with(folder):
     data = run.data()
     found = evaluate(run.vae, data, data.test, run.config.beta, run.config.seed)
     saved = read_summary(folder)["metrics"]
-    assert found.metrics == {k.removeprefix("test/"): saved[k] for k in saved if "test/" in k}
+    measured = found.metrics | {"active_units": found.active_units}
+    assert measured == {k.removeprefix("test/"): saved[k] for k in saved if "test/" in k}
 
 
 def test_encode_decode_reconstruct_sample(folder):
