@@ -44,9 +44,9 @@ def kill_when(command: list[str], folder: Path, ready) -> None:
     process.wait(30)
 
 
-def test_a_killed_sweep_repeated_is_the_uninterrupted_one(vae_train, tmp_path):
-    command = ("-m", "seed=0,1,2", *QUICK, "epochs=25")
-    assert vae_train(*command, "hydra.sweep.dir=whole").returncode == 0
+def test_a_killed_sweep_repeated_is_the_uninterrupted_one(vae_train_here, tmp_path):
+    command = ("-m", "seed=0,1,2", *QUICK, "epochs=12")
+    assert vae_train_here(*command, "hydra.sweep.dir=whole").returncode == 0
 
     parts = tmp_path / "parts"
     line = [*command, "hydra.sweep.dir=parts"]
@@ -56,26 +56,26 @@ def test_a_killed_sweep_repeated_is_the_uninterrupted_one(vae_train, tmp_path):
     finished = (parts / "seed=0" / "summary.json").read_bytes()
     assert not (parts / "seed=2").exists()
 
-    done = vae_train(*line)
+    done = vae_train_here(*line)
     assert done.returncode == 0, done.stderr
     assert "3 jobs: 1 are finished" in done.stderr
     assert numbers(parts) == numbers(tmp_path / "whole")
     assert len(numbers(parts)) == 3
     assert (parts / "seed=0" / "summary.json").read_bytes() == finished
 
-    again = vae_train(*line)
+    again = vae_train_here(*line)
     assert again.returncode == 0, again.stderr
     assert "3 jobs: 3 are finished, 0 go on, 0 begin" in again.stderr
-    other = vae_train(*line, "beta=2")
+    other = vae_train_here(*line, "beta=2")
     assert other.returncode == 2
     assert "holds a run with other settings (beta: 1.0, now 2.0)" in other.stderr
     assert numbers(parts) == numbers(tmp_path / "whole")
 
 
-def test_a_failed_job_is_tried_again_and_the_exit_code_says_so(vae_train, tmp_path):
+def test_a_failed_job_is_tried_again_and_the_exit_code_says_so(vae_train_here, tmp_path):
     line = ("-m", "optimizer.lr=1e-4,1e6", "optimizer=sgd", *QUICK, "epochs=2", "log_every=1")
     for said in ("", "2 jobs: 1 are finished, 1 go on"):
-        done = vae_train(*line, "hydra.sweep.dir=all", "dataset=beta_pdf")
+        done = vae_train_here(*line, "hydra.sweep.dir=all", "dataset=beta_pdf")
         assert done.returncode == 1, done.stderr
         assert "is not finite" in done.stderr
         assert said in done.stderr
@@ -85,35 +85,35 @@ def test_a_failed_job_is_tried_again_and_the_exit_code_says_so(vae_train, tmp_pa
     assert states == {"optimizer.lr=0.0001": "completed", "optimizer.lr=1000000.0": "failed"}
 
 
-def test_resume_auto_goes_on_by_itself(vae_train, tmp_path):
-    new = vae_train(*QUICK, "epochs=1", "resume=auto")
+def test_resume_auto_goes_on_by_itself(vae_train_here, tmp_path):
+    new = vae_train_here(*QUICK, "epochs=1", "resume=auto")
     assert new.returncode == 0, new.stderr
     assert "no unfinished run with these settings below outputs" in new.stderr
     (folder,) = (path.parent for path in tmp_path.glob("outputs/*/*/summary.json"))
     path = folder / "summary.json"
     path.write_text(json.dumps(read_summary(folder) | {"status": "interrupted"}))
-    going_on = vae_train(*QUICK, "epochs=2", "resume=auto")
+    going_on = vae_train_here(*QUICK, "epochs=2", "resume=auto")
     assert going_on.returncode == 0, going_on.stderr
     assert f"resume=auto: going on in outputs/{folder.parent.name}/{folder.name}" in going_on.stderr
     assert [line["epoch"] for line in read_metrics(folder)] == [1, 2]
     # finished: the same command begins a new run
-    assert "a new one" in vae_train(*QUICK, "epochs=2", "resume=auto").stderr
+    assert "a new one" in vae_train_here(*QUICK, "epochs=2", "resume=auto").stderr
     assert len(list(tmp_path.glob("outputs/*/*/summary.json"))) == 2
 
 
-def test_resume_auto_in_a_folder_of_ones_own(vae_train, tmp_path):
+def test_resume_auto_in_a_folder_of_ones_own(vae_train_here, tmp_path):
     line = (*QUICK, "epochs=1", "hydra.run.dir=mine", "resume=auto")
-    first = vae_train(*line)
+    first = vae_train_here(*line)
     assert first.returncode == 0, first.stderr
     assert "a new run in" in first.stderr
-    assert "going on in" in vae_train(*line, "epochs=2").stderr
+    assert "going on in" in vae_train_here(*line, "epochs=2").stderr
     assert len(read_metrics(tmp_path / "mine")) == 2
-    refused = vae_train(*line, "epochs=2", "beta=3")
+    refused = vae_train_here(*line, "epochs=2", "beta=3")
     assert refused.returncode == 2
     assert "mine holds a run with other settings (beta: 1.0, now 3.0)" in refused.stderr
 
 
-def test_a_second_process_on_the_same_folder_is_refused(vae_train, tmp_path):
+def test_a_second_process_on_the_same_folder_is_refused(vae_train_here, tmp_path):
     command = [*QUICK, "epochs=2000", "hydra.run.dir=mine", "resume=auto"]
     process = subprocess.Popen(
         [sys.executable, "-m", "vae_cli", *command],
@@ -125,7 +125,7 @@ def test_a_second_process_on_the_same_folder_is_refused(vae_train, tmp_path):
         while not (tmp_path / "mine" / "checkpoints" / "last.ckpt").exists():
             assert process.poll() is None
             time.sleep(0.05)
-        refused = vae_train(*command)
+        refused = vae_train_here(*command)
         assert refused.returncode == 2
         assert f"in use by another process (process {process.pid} on" in refused.stderr
     finally:

@@ -31,9 +31,9 @@ def trials(folder):
     return optuna.load_study(study_name="vae-train", storage=storage).trials
 
 
-def test_a_killed_search_repeated_is_the_uninterrupted_one(vae_train, tmp_path):
+def test_a_killed_search_repeated_is_the_uninterrupted_one(vae_train_here, tmp_path):
     line = (*SEARCH, "epochs=8", "hydra.sweeper.pruner=none")
-    whole = vae_train(*line, "hydra.sweeper.n_trials=4", "hydra.sweep.dir=whole")
+    whole = vae_train_here(*line, "hydra.sweeper.n_trials=4", "hydra.sweep.dir=whole")
     assert whole.returncode == 0, whole.stderr
 
     folder = tmp_path / "all"
@@ -52,7 +52,7 @@ def test_a_killed_search_repeated_is_the_uninterrupted_one(vae_train, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait(30)
 
-    done = vae_train(*line, "hydra.sweeper.n_trials=4")
+    done = vae_train_here(*line, "hydra.sweeper.n_trials=4")
     assert done.returncode == 0, done.stderr
     assert "1 of 4 trials are done" in done.stderr
     for one, other in zip(trials(tmp_path / "whole"), trials(folder), strict=True):
@@ -63,19 +63,19 @@ def test_a_killed_search_repeated_is_the_uninterrupted_one(vae_train, tmp_path):
     assert winner["values"]["val/elbo"] == max(trial.value for trial in trials(folder))
     assert winner["command"] in done.stdout
     # the search goes on when more trials are wanted, and ends at once when they are done
-    more = vae_train(*line, "hydra.sweeper.n_trials=5")
+    more = vae_train_here(*line, "hydra.sweeper.n_trials=5")
     assert more.returncode == 0, more.stderr
     assert len(trials(folder)) == 5
-    other = vae_train(*line, "beta=3", "hydra.sweeper.n_trials=5")
+    other = vae_train_here(*line, "beta=3", "hydra.sweeper.n_trials=5")
     assert other.returncode == 2
     assert "holds another search" in other.stderr
 
 
-def test_failed_and_hopeless_trials_do_not_end_a_search(vae_train, tmp_path):
+def test_failed_and_hopeless_trials_do_not_end_a_search(vae_train_here, tmp_path):
     line = ("-m", "hydra/sweeper=optuna", *QUICK, "epochs=3", "log_every=1", "hydra.sweep.dir=all")
     lr = "optimizer.lr=tag(log,interval(1e-7,1e6))"
     early = ("hydra.sweeper.pruner_startup_trials=1", "hydra.sweeper.n_trials=8")
-    done = vae_train(*line, lr, *early)
+    done = vae_train_here(*line, lr, *early)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     found = trials(tmp_path / "all")
@@ -90,9 +90,11 @@ def test_failed_and_hopeless_trials_do_not_end_a_search(vae_train, tmp_path):
             assert trial.user_attrs["error"] == read_summary(run)["error"]
 
 
-def test_a_trial_that_was_tried_already_is_not_trained_again(vae_train, tmp_path):
+def test_a_trial_that_was_tried_already_is_not_trained_again(vae_train_here, tmp_path):
     line = ("-m", "hydra/sweeper=optuna", *QUICK, "epochs=1", "hydra.sweep.dir=all")
-    done = vae_train(*line, "beta=1,2", "hydra.sweeper.n_trials=6", "hydra.sweeper.pruner=none")
+    done = vae_train_here(
+        *line, "beta=1,2", "hydra.sweeper.n_trials=6", "hydra.sweeper.pruner=none"
+    )
     assert done.returncode == 0, done.stderr
     assert "again" in done.stderr
     assert "6 complete" in done.stdout
