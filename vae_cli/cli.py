@@ -32,7 +32,7 @@ from vae_cli.errors import RunFailed, UserError, one_line
 from vae_cli.help import help_text
 from vae_cli.jobs import FAILED, INTERRUPTED, TERMINATED, USAGE_ERROR, Train, train_in
 from vae_cli.planning import Plan, config_dir, plan, refuse_line_breaks, register
-from vae_cli.stopping import Interrupted, terminated_like_interrupted
+from vae_cli.stopping import Interrupted, signals_interrupt
 from vae_cli.version import __version__
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def main() -> NoReturn:
     """Entry point of `vae-train` and `python -m vae_cli`."""
     streams.guard()
     cpu.before_torch()
-    terminated_like_interrupted()
+    signals_interrupt()
     try:
         code = run(sys.argv[1:])
     except KeyboardInterrupt as stop:  # before any work began

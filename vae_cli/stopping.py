@@ -22,13 +22,15 @@ class Interrupted(KeyboardInterrupt):
         self.by_signal = by_signal
 
 
-def terminated_like_interrupted() -> None:
-    """Let SIGTERM end the program as Ctrl-C does, before there is a run to stop."""
+def signals_interrupt() -> None:
+    """Let SIGTERM and SIGUSR1 end the program as Ctrl-C does, before there is a run to stop."""
 
     def end(number: int, frame: FrameType | None) -> None:
         raise Interrupted("", by_signal=True)
 
-    signal.signal(signal.SIGTERM, end)
+    for number in SIGNALS:
+        if number != signal.SIGINT:
+            signal.signal(number, end)
 
 
 class Stop:
