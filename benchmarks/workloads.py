@@ -73,10 +73,12 @@ def works(quick: bool) -> tuple[Work, ...]:
     """The rows that are compared. quick: a part of the data, so that all of it takes a minute."""
     if not quick:
         return MLP, CONV, CONV64
-    brief = tuple(name for name in MLP_CONTENDERS if name != "ours, quiet")
+    slow = ("pythae", "ours, quiet", "floor bf16")
+    brief = tuple(name for name in MLP_CONTENDERS if name not in slow)
+    brief_conv = ("tutorial", "ours", "ours bf16")
     return (
         replace(MLP, examples=100 * 128, test_examples=2_000, rounds=1, contenders=brief),
-        replace(CONV, examples=5 * 128, test_examples=200, rounds=1),
+        replace(CONV, examples=3 * 128, test_examples=200, rounds=1, contenders=brief_conv),
     )
 
 
