@@ -87,7 +87,13 @@ def _clip(parameters: list[nn.Parameter], most: float | None) -> Tensor:
 def _norm(tensors: list[Tensor]) -> Tensor:
     """Of all of them as one vector."""
     if tensors[0].device.type == "cpu":  # here dot is twice as fast as any of torch's norms
-        flat = [tensor.flatten() for tensor in tensors]
+        flat = [_in_memory_order(tensor) for tensor in tensors]
         return torch.stack([torch.dot(tensor, tensor) for tensor in flat]).sum().sqrt()
     norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
     return norm
+
+
+def _in_memory_order(tensor: Tensor) -> Tensor:
+    """All its entries as a vector; no copy where they lie dense, in channels_last too."""
+    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
+    return tensor.permute(order).flatten()
