@@ -148,11 +148,11 @@ def save(
     written: a checkpoint of this very state, if there is one. The former last.ckpt becomes
     previous.ckpt. Of several processes only the first writes.
     """
-    about = {"config": as_container(config), "shape": list(data.shape)}
     former = path.with_name(checkpoint.PREVIOUS) if path.name == checkpoint.LAST else None
     if state.ranks.first and written is not None:
         checkpoint.repeat(written, path, former)
     elif state.ranks.first:
+        about = {"config": as_container(config), "shape": list(data.shape)}
         checkpoint.save(path, state.state_dict() | about, former)
     state.kept_step = state.step
 

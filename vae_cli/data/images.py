@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from vae_cli.errors import one_line
+
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 SUFFIXES = frozenset(
     (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -100,7 +102,7 @@ def _why(error: Exception, path: str) -> str:
             return "not an image" if Path(path).stat().st_size else "empty"
         except OSError:
             return "not an image"
-    text = " ".join((getattr(error, "strerror", None) or str(error)).split())
+    text = one_line(getattr(error, "strerror", None) or error)
     return "truncated" if "truncated" in text.lower() else text[:80] or type(error).__name__
 
 

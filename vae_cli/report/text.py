@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from vae_cli.errors import one_line
+
 MOST_DECIMALS = 4
 HUGE = 1e7  # from here on a run has diverged, and all digits would only widen the table
 
@@ -14,7 +16,7 @@ HUGE = 1e7  # from here on a run has diverged, and all digits would only widen t
 def printable(item: object) -> str:
     """A text without line breaks, control characters or bytes that are no text: terminals obey
     some of them, and files in UTF-8 cannot hold others."""
-    text = " ".join(str(item).split())
+    text = one_line(item)
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
     )
