@@ -1,1 +1,1 @@
-"""What is measured, how, and dated results with hardware and versions. See README.md."""
+"""Measurements of speed and of faults, with dated results. See README.md."""

@@ -1,7 +1,5 @@
 """Beta curves: the preset's seconds to the published total, against the tutorial's own loop."""
 
-from __future__ import annotations
-
 import tempfile
 from dataclasses import replace
 from itertools import accumulate
@@ -20,7 +18,7 @@ SEEDS = range(5)
 
 
 def measure(quick: bool, data_dir: Path, device: str) -> dict[str, Any]:
-    """One run of the preset a seed, each after a part of the tutorial's epoch."""
+    """Run the preset once for each seed, each time after a part of the tutorial's epoch."""
     task = Task(MLP, str(data_dir), device, limit=200 if quick else 500)
     runs, loops = [], []
     for seed in SEEDS[:1] if quick else SEEDS:
@@ -33,7 +31,7 @@ def measure(quick: bool, data_dir: Path, device: str) -> dict[str, Any]:
 
 
 def preset(seed: int, device: str) -> dict[str, Any]:
-    """experiment=beta_pdf as it is, with its logging and pictures while training."""
+    """Run experiment=beta_pdf as it is, with its logging and its pictures while training."""
     settings = ("experiment=beta_pdf", f"seed={seed}", f"device={device}", "figures=none")
     with tempfile.TemporaryDirectory() as name:
         records, seen, _ = ours.train(settings, Path(name) / "run")
@@ -46,16 +44,16 @@ def preset(seed: int, device: str) -> dict[str, Any]:
 
 
 def reached(run: dict[str, Any], seconds: list[float], target: float = PUBLISHED) -> float | None:
-    """Seconds by the first epoch whose total is the target or less; None: never."""
+    """Return the seconds of the first epoch whose total is at most the target, or None."""
     hits = (at for at, total in zip(seconds, run["totals"], strict=True) if total <= target)
     return next(hits, None)
 
 
 def summarised(runs: list[dict[str, Any]], loops: list[Measured]) -> dict[str, Any]:
-    """Means over the seeds; the tutorial's 100 epochs extrapolated from the steps that were timed.
+    """Take means over the seeds, and extrapolate the tutorial's 100 epochs from its timed steps.
 
-    The mean total a epoch is what has to reach the target: the mean of the seeds' times would leave
-    out the seeds that never do.
+    The mean of the totals in an epoch has to reach the target: a mean of the seeds' times would
+    leave out the seeds that never reach it.
     """
     totals = [mean(epoch) for epoch in zip(*(r["totals"] for r in runs), strict=True)]
     passes = [mean(e) for e in zip(*(r["pass_seconds"] for r in runs), strict=True)]

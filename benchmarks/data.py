@@ -1,25 +1,27 @@
-"""The data of a work, as numpy arrays of bytes, read without the code that is measured."""
+"""The data of a work as numpy arrays of bytes, read without the code that is measured."""
 
-from __future__ import annotations
-
+import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.workloads import Work
-from vae_cli.data.download import default_data_dir
 
 Bytes = NDArray[np.uint8]
 
 
 def folder(given: str | None) -> Path:
-    """Where MNIST lies in torchvision's layout: as vae-train looks for it."""
-    return Path(given).expanduser() if given else default_data_dir()
+    """Return the folder in which vae-train looks for MNIST; `given`: another one.
+
+    vae-train's own function for it loads torch, which this process must not (see environment.py).
+    """
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(given or os.environ.get("VAE_DATA_DIR") or f"{cache}/vae-cli").expanduser()
 
 
 def load(work: Work, data_dir: Path) -> tuple[Bytes, Bytes]:
-    """Training and test images, each [N, C, H, W] uint8."""
+    """Return training and test images, each [N, C, H, W] uint8."""
     if work.data == "mnist":
         train, test = mnist(data_dir, "train"), mnist(data_dir, "t10k")
     else:
@@ -28,7 +30,7 @@ def load(work: Work, data_dir: Path) -> tuple[Bytes, Bytes]:
 
 
 def mnist(data_dir: Path, split: str) -> Bytes:
-    """MNIST's images [N, 1, 28, 28]; a missing file ends the benchmark with the way to get it."""
+    """Read MNIST's images [N, 1, 28, 28]. A missing file ends the benchmark."""
     path = data_dir / "MNIST" / "raw" / f"{split}-images-idx3-ubyte"
     if not path.exists():
         raise SystemExit(f"{path} is missing: fetch MNIST with vae-train dry_run=true")
@@ -37,7 +39,7 @@ def mnist(data_dir: Path, split: str) -> Bytes:
 
 
 def synthetic(work: Work, count: int, seed: int) -> Bytes:
-    """Smooth random images: waves of random direction, frequency and phase, one a channel."""
+    """Make smooth random images: each channel is a wave of random direction and phase."""
     source = np.random.default_rng(seed)
     channels, height, width = work.shape
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)

@@ -1,10 +1,8 @@
-"""What numbers depend on (hardware, versions, commit), and the dated files that keep them.
+"""Hardware, versions and commit, on which numbers depend, and the dated files that keep them.
 
-Imports no torch: a benchmark's parent process stays small, so that a child's peak memory is the
-child's.
+Nothing here imports torch: the memory of a benchmark's parent process counts as the first peak of
+its children, so it must stay small.
 """
-
-from __future__ import annotations
 
 import os
 import platform
@@ -17,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from vae_cli.files import write_json
+from vae_cli.runs.files import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -29,7 +27,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY")
 
 
 def describe() -> dict[str, Any]:
-    """Date, command, commit ('+' if changed), hardware, versions and how busy the machine is."""
+    """Describe date, command, commit ('+': changed), hardware, versions and the machine's load."""
     return {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": command(sys.orig_argv[1:]),
@@ -45,7 +43,7 @@ def describe() -> dict[str, Any]:
 
 
 def command(arguments: list[str]) -> str:
-    """The command line that can be repeated elsewhere: without the folders of this machine."""
+    """Return the command line without the folders of this machine, to repeat it elsewhere."""
     kept, words = ["python"], iter(arguments)
     for word in words:
         if word in FOLDERS:
@@ -56,7 +54,7 @@ def command(arguments: list[str]) -> str:
 
 
 def write(name: str, content: dict[str, Any], folder: Path = RESULTS) -> Path:
-    """Keep results as folder/DATE-TIME-name.json. Returns the file."""
+    """Write results to folder/DATE-TIME-name.json. Returns the file."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{datetime.now():%Y-%m-%d-%H%M%S}-{name}.json"
     write_json(path, content)
@@ -64,7 +62,7 @@ def write(name: str, content: dict[str, Any], folder: Path = RESULTS) -> Path:
 
 
 def cpu() -> dict[str, Any]:
-    """Model, the cores that this process may use, and the units that matter here."""
+    """Describe the processor: model, cores for this process, and vector units."""
     found = {"model": platform.processor() or platform.machine(), "cores": cores(), "flags": []}
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -78,12 +76,12 @@ def cpu() -> dict[str, Any]:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that are installed."""
+    """Return the versions of those PACKAGES that are installed."""
     found = {}
     for name in PACKAGES:
         try:
@@ -94,7 +92,7 @@ def versions() -> dict[str, str]:
 
 
 def in_a_line(about: dict[str, Any]) -> str:
-    """The description above, as it stands over a table."""
+    """Put what `describe` returned into the lines that stand over a table."""
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     flags = " ".join(about["cpu"]["flags"])
     gpu = f", {about['gpu']}" if about["gpu"] else ""
@@ -105,7 +103,7 @@ def in_a_line(about: dict[str, Any]) -> str:
 
 
 def _run(*command: str) -> str | None:
-    """What a command prints; None where it is missing or fails."""
+    """Return what a command prints; None where it is missing or fails."""
     if shutil.which(command[0]) is None:
         return None
     try:

@@ -1,6 +1,4 @@
-"""What one contender measured in one process, and medians, spreads and ratios over the rounds."""
-
-from __future__ import annotations
+"""The measurement of one contender in one process; medians and ratios over the rounds."""
 
 from dataclasses import dataclass, field
 from statistics import median
@@ -21,7 +19,7 @@ class Measured:
 
     @property
     def examples_per_second(self) -> float:
-        """Of a training pass."""
+        """Examples / seconds of the median training pass."""
         return self.examples / median(self.epoch_seconds)
 
 
@@ -38,23 +36,23 @@ class Spread:
     count: int
 
     def text(self, form: str = ",.0f") -> str:
-        """median (low–high), the ends only where there are several."""
+        """Write median (low–high), or the median alone where there is one number."""
         if self.count == 1:
             return format(self.median, form)
         return f"{self.median:{form}} ({self.low:{form}}–{self.high:{form}})"
 
 
 def spread(values: list[float]) -> Spread:
-    """Raises ValueError where there is nothing to take the median of."""
+    """Take the median and the ends. Raises ValueError where there are no values."""
     if not values:
         raise ValueError("no measurements")
     return Spread(median(values), min(values), max(values), len(values))
 
 
 def ratios(rounds: Rounds, ours: str, other: str) -> list[float]:
-    """How many times the other's examples per second, within each round that has both.
+    """Divide our examples per second by the other's, within each round that has both.
 
-    Within a round, because a busy moment of the machine then slows both.
+    A busy moment of the machine slows both contenders of a round.
     """
     return [
         found[ours].examples_per_second / found[other].examples_per_second
@@ -64,7 +62,7 @@ def ratios(rounds: Rounds, ours: str, other: str) -> list[float]:
 
 
 def overheads(rounds: Rounds, ours: str = "ours", quiet: str = "ours, quiet") -> list[float]:
-    """Share of a whole epoch with all its logging that a pass with none of it does not need."""
+    """Return the share of logging, checkpoints and pictures in a whole epoch, for each round."""
     return [
         1 - median(found[quiet].epoch_seconds) / median(found[ours].whole_seconds)
         for found in rounds
@@ -73,7 +71,7 @@ def overheads(rounds: Rounds, ours: str = "ours", quiet: str = "ours, quiet") ->
 
 
 def gathered(rounds: Rounds, name: str, attribute: str) -> list[float]:
-    """An attribute over the rounds, lists joined, what was not measured left out."""
+    """Collect an attribute over the rounds; lists are joined, missing values left out."""
     values: list[float] = []
     for found in rounds:
         value = getattr(found[name], attribute) if name in found else None

@@ -1,6 +1,4 @@
-"""The networks that the peers train: plain torch, the same layers as `vae-train`'s."""
-
-from __future__ import annotations
+"""The networks that the peers train: plain torch, with the layers of `vae-train`'s networks."""
 
 import math
 from itertools import pairwise
@@ -23,24 +21,24 @@ class Network(nn.Module):
         self.encoder, self.decoder = make(work)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x [B, C, H, W] -> mean and log-variance, each [B, Z]."""
+        """Map x [B, C, H, W] to mean and log-variance, each [B, Z]."""
         mean, log_var = self.encoder(x).chunk(2, dim=1)
         return mean, log_var
 
     def decode(self, z: Tensor) -> Tensor:
-        """z [B, Z] -> logits [B, C, H, W]."""
+        """Map z [B, Z] to logits [B, C, H, W]."""
         logits: Tensor = self.decoder(z)
         return logits
 
 
 def kl(mean: Tensor, log_var: Tensor) -> Tensor:
-    """KL to N(0, I) in nats, summed over the batch. [B, Z] twice -> scalar."""
+    """Return KL(q || N(0, I)) in nats, summed over the batch. [B, Z] twice -> scalar."""
     return -0.5 * (1 + log_var - mean.square() - log_var.exp()).sum()
 
 
 @torch.no_grad()
 def test_elbo(network: Network, images: Tensor) -> float:
-    """Mean ELBO in nats of images [N, C, H, W] uint8, one sample: as vae-train measures it."""
+    """Return the mean ELBO in nats of images [N, C, H, W] uint8, as vae-train measures it."""
     network.eval()
     noise = torch.Generator().manual_seed(0)
     total = 0.0
@@ -68,7 +66,7 @@ def _layers(widths: list[int]) -> list[nn.Module]:
 
 
 def conv_sizes(work: Work) -> list[tuple[int, int]]:
-    """Height and width before each stride-2 convolution, and after the last."""
+    """Return height and width before each stride-2 convolution, and after the last one."""
     sizes = [work.shape[1:]]
     for _ in work.widths:
         height, width = sizes[-1]

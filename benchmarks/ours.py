@@ -1,13 +1,11 @@
-"""Ours: the real command in a process of its own, read from what it writes.
+"""Ours: the real command in a process of its own, measured by the files that it writes.
 
-Three kinds of seconds an epoch:
+Three kinds of seconds in an epoch:
 - the training pass alone: examples / `perf/examples_per_second` of metrics.jsonl;
-- the whole epoch: from one line of metrics.jsonl to the next, seen from outside, so that
-  checkpoints, pictures, logging and progress are all in it, wherever they are done;
-- `perf/seconds`, what the run itself calls an epoch, among the details.
+- the whole epoch: the time from one line of metrics.jsonl to the next, seen from outside the
+  process, with all checkpoints, pictures, logging and progress;
+- `perf/seconds`: the run's own count for an epoch, kept among the details.
 """
-
-from __future__ import annotations
 
 import json
 import tempfile
@@ -28,7 +26,7 @@ QUIET = ("log_every=1000000", "image_every=0")
 
 
 def run(task: Task, extra: tuple[str, ...] = ()) -> Measured:
-    """Train and measure; `extra` are settings beside the work's. Raises processes.Failed."""
+    """Train and measure, with `extra` settings beside the work's. Raises processes.Failed."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         settings = (*overrides(task, folder), *extra)
@@ -56,8 +54,11 @@ def run(task: Task, extra: tuple[str, ...] = ()) -> Measured:
 def train(
     settings: tuple[str, ...], folder: Path, until: int | None = None
 ) -> tuple[list[dict[str, Any]], list[float], processes.Ended]:
-    """Run vae-train -> lines of metrics.jsonl, when each was seen (seconds from the start), the
-    process. until: enough lines to stop it at. Raises processes.Failed."""
+    """Run vae-train.
+
+    Returns the lines of metrics.jsonl, when each appeared (seconds from the start), and the
+    process. until: the number of lines after which it is stopped. Raises processes.Failed.
+    """
     metrics = folder / "metrics.jsonl"
     seen: list[float] = []
     started = time.perf_counter()
@@ -74,7 +75,7 @@ def train(
 
 
 def overrides(task: Task, folder: Path) -> list[str]:
-    """The command line that is this work; writes the data it names, if any, into the folder."""
+    """Return the command line of this work, and write the arrays that it names into the folder."""
     work = task.work
     return [
         *_model(work),
@@ -100,7 +101,7 @@ def _model(work: Work) -> list[str]:
 
 
 def _dataset(task: Task, folder: Path) -> list[str]:
-    """MNIST itself where all of it is used; else the same images as arrays."""
+    """Choose MNIST itself where all of it is used, else write its images as arrays."""
     work = task.work
     if work.data == "mnist" and work.examples == MNIST_EXAMPLES:
         return ["dataset=mnist", "dataset.val_size=0", f"data_dir={task.data_dir}"]

@@ -1,6 +1,4 @@
-"""Fresh processes for what is measured: what they print, how long they take, their memory."""
-
-from __future__ import annotations
+"""Fresh processes for the measurements: their output, their seconds, their memory."""
 
 import json
 import os
@@ -20,12 +18,12 @@ LIMIT_SECONDS = 1800.0
 
 
 class Failed(Exception):
-    """A process that did not end well; says how."""
+    """A process that did not end well; the message says how it ended."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A process that ended well, or that was stopped because it had shown enough."""
+    """A process that ended well, or that `watch` stopped."""
 
     output: str
     seconds: float
@@ -37,9 +35,8 @@ def run(
 ) -> Ended:
     """Run python with these arguments in the checkout. Raises Failed.
 
-    watch: called all the time with nothing but this small process's own work between the calls;
-    ends the process when it returns True. This process must not have torch loaded: a child's peak
-    memory begins with its parent's.
+    watch: a function that is called every few milliseconds; when it returns True, the process is
+    killed. This process must not have torch loaded: a child's peak memory begins with its parent's.
     """
     command = [sys.executable, *arguments]
     with tempfile.TemporaryFile("w+") as output:
@@ -75,7 +72,7 @@ def run(
 
 
 def result(ended: Ended) -> dict[str, Any]:
-    """The JSON that a contender printed. Raises Failed."""
+    """Return the JSON that a contender printed. Raises Failed."""
     for line in reversed(ended.output.splitlines()):
         if line.startswith(MARK):
             found: dict[str, Any] = json.loads(line.removeprefix(MARK))

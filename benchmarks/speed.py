@@ -1,10 +1,8 @@
-"""Ours beside what people would use instead, and beside the floor: python -m benchmarks.speed.
+"""Compare vae-train with its alternatives and with a lower bound: python -m benchmarks.speed.
 
-Every contender runs in a fresh process, in alternation, so that a slow moment of the machine meets
+Every contender runs in a fresh process, in alternation, so that a slow moment of the machine slows
 all of them; ratios are taken within a round. This process loads no torch.
 """
-
-from __future__ import annotations
 
 import argparse
 import os
@@ -24,11 +22,11 @@ from benchmarks.workloads import SELDOM, SELDOM_ROUNDS, Work
 PARTS = ("startup", "mlp", "conv", "conv64", "beta", "growth")
 QUICK_PARTS = ("startup", "mlp", "conv")
 NEEDS = {"pythae": ("pythae",), "jax": ("jax", "optax")}
-QUIET_LOAD = 0.5  # runnable processes beside this one that are thought to do no harm
+QUIET_LOAD = 0.5  # load average up to which no warning is given
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Describe the command line."""
     made = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
     made.add_argument("--quick", action="store_true", help="less data, one round: a smoke test")
     made.add_argument("--only", choices=PARTS, action="append", help="this part; can be repeated")
@@ -45,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, write. Exit code 1 where a contender failed."""
+    """Measure, print and write. Returns 1 where a contender failed."""
     arguments = parser().parse_args(argv)
     if arguments.threads:
         limit_threads(arguments.threads)
@@ -63,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
-    """Every part that was asked for -> what the JSON holds, what failed."""
+    """Measure every part that was asked for. Returns the JSON's content and the failures."""
     folder = data.folder(arguments.data_dir).resolve()
     device, quick = arguments.device, arguments.quick
     parts = arguments.only or (QUICK_PARTS if quick else PARTS)
@@ -103,8 +101,10 @@ def measure(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
 
 
 def alternate(task: Task, rounds: int | None, failures: list[str]) -> Rounds:
-    """Every contender once a round, one after the other; None: as many rounds as the work says,
-    and some contenders in the first of them only."""
+    """Run every contender once in each round, one after the other.
+
+    rounds None: as many as the work says, with the SELDOM contenders in the first one only.
+    """
     missing = [
         name
         for name in task.work.contenders
@@ -127,7 +127,7 @@ def alternate(task: Task, rounds: int | None, failures: list[str]) -> Rounds:
 
 
 def one(name: str, task: Task) -> Measured:
-    """One contender in a fresh process. " bf16" behind a name is its precision."""
+    """Run one contender in a fresh process. " bf16" behind a name is its precision."""
     base = name.removesuffix(" bf16")
     if base != name:
         task = replace(task, precision="bf16")
@@ -140,7 +140,7 @@ def one(name: str, task: Task) -> Measured:
 
 
 def limit_threads(count: int) -> None:
-    """Give this process and its children so many cores, and torch as many threads."""
+    """Limit this process and its children to `count` cores and threads."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(count)
@@ -152,7 +152,7 @@ def _note(failures: list[str], text: str) -> None:
 
 
 def _plain(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The arguments without the folders of this machine."""
+    """Return the arguments without the folders of this machine."""
     kept = vars(arguments)
     return {k: v for k, v in kept.items() if k not in ("data_dir", "output")}
 

@@ -1,7 +1,5 @@
 """From Enter to the first training step, against a bare `import torch, torchvision`."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,12 +19,12 @@ SETTINGS = (
 
 
 def measure(rounds: int, data_dir: Path, device: str) -> dict[str, Any]:
-    """Seconds to the end of the first step, of the imports, and their ratio, in alternation.
+    """Measure, in alternation, the seconds to the end of the first step and those of the imports.
 
     The epoch's line appears after `perf/seconds` of work that began with the first step, and that
-    step took 128 / `perf/examples_per_second`: its end is the line's time less the one plus the
-    other. The run is stopped there. Of several
-    rounds one more goes first and is not counted: it fills the disk's cache.
+    step took 128 / `perf/examples_per_second`. So the step ended at (time of the line)
+    - `perf/seconds` + (seconds of the step). The run is stopped at that line. Before several rounds
+    there is one that is not counted: it fills the disk's cache.
     """
     to_step, imports = [], []
     warm_up = int(rounds > 1)
@@ -37,7 +35,7 @@ def measure(rounds: int, data_dir: Path, device: str) -> dict[str, Any]:
 
 
 def first_step(data_dir: Path, device: str) -> float:
-    """Seconds from starting the command to the end of its first step."""
+    """Return the seconds from the start of the command to the end of its first step."""
     with tempfile.TemporaryDirectory() as name:
         settings = (*SETTINGS, f"data_dir={data_dir}", f"device={device}")
         records, seen, _ = ours.train(settings, Path(name) / "run", until=1)
@@ -47,7 +45,7 @@ def first_step(data_dir: Path, device: str) -> float:
 
 
 def summarised(to_step: list[float], imports: list[float]) -> dict[str, Any]:
-    """Spreads of both and of their ratio within each round."""
+    """Return the spreads of both, and of their ratio within each round."""
     by_round = [step / bare for step, bare in zip(to_step, imports, strict=True)]
     found: dict[str, Spread] = {
         "first_step": spread(to_step),

@@ -1,6 +1,4 @@
-"""Measurements as tables for a terminal (and, being plain Markdown, for README.md)."""
-
-from __future__ import annotations
+"""Measurements as Markdown tables, for a terminal and for README.md."""
 
 from statistics import mean
 from typing import Any
@@ -22,12 +20,12 @@ HEAD = (
 
 
 def rows(work: Work, rounds: Rounds) -> list[list[str]]:
-    """A row a contender: medians (min–max), ratios within rounds, quality as means."""
+    """Return a row for each contender: medians (min–max), ratios within rounds, mean losses."""
     return [[name, *_cells(rounds, name)] for name in work.contenders if _was_run(rounds, name)]
 
 
 def comparison(work: Work, rounds: Rounds) -> str:
-    """A work's table with its title."""
+    """Write the table of a work, with its title."""
     epochs = f"{work.epochs} epochs, the first not timed"
     title = (
         f"{work.name}: {work.model} {'-'.join(map(str, work.widths))}-{work.latent_dim},"
@@ -42,7 +40,7 @@ def comparison(work: Work, rounds: Rounds) -> str:
 
 
 def growth(works: tuple[Work, ...], found: list[Rounds]) -> str:
-    """What changed, ours and the floor beside each other."""
+    """Write the table of the growth: what changed, our time and the floor's."""
     head = ("change", "steps", "s an epoch, pass", "µs a step", "floor µs a step", "ours / floor")
     cells = []
     for work, rounds in zip(works, found, strict=True):
@@ -59,7 +57,7 @@ def growth(works: tuple[Work, ...], found: list[Rounds]) -> str:
 
 
 def startup(found: dict[str, Any]) -> str:
-    """One line."""
+    """Write the result of `startup.measure` in one line."""
     return (
         f"start-up: {found['first_step']['median']:.2f} s from Enter to the end of the first step,"
         f" {found['imports']['median']:.2f} s for import torch, torchvision:"
@@ -68,7 +66,7 @@ def startup(found: dict[str, Any]) -> str:
 
 
 def beta(found: dict[str, Any]) -> str:
-    """Four lines."""
+    """Write the result of `beta_curves.measure` in four lines."""
     when = found["reached_pass_seconds"]
     reached = "not reached" if when is None else f"reached after {when:.1f} s of training"
     whole = found["reached_whole_seconds"]
@@ -87,7 +85,7 @@ def beta(found: dict[str, Any]) -> str:
 
 
 def markdown(head: tuple[str, ...], cells: list[list[str]]) -> str:
-    """A table, columns aligned."""
+    """Write a Markdown table with aligned columns."""
     widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
     lines = [head, tuple("-" * width for width in widths), *cells]
     return "\n".join(

@@ -1,6 +1,4 @@
-"""What is trained: the same network, data and settings for every contender. A row is a `Work`."""
-
-from __future__ import annotations
+"""The works: network, data and settings, which are equal for every contender of a work."""
 
 from dataclasses import dataclass, replace
 
@@ -14,7 +12,7 @@ MLP_CONTENDERS = (
     "floor",
     "floor bf16",
 )
-# measured in the first rounds only: they vary little, or are a side question
+# measured in the first round only: they vary little, or answer a side question
 SELDOM = ("ours, quiet", "floor", "floor bf16")
 SELDOM_ROUNDS = 1
 CONV_CONTENDERS = ("tutorial", "ours", "ours bf16", "floor", "floor bf16")
@@ -41,7 +39,7 @@ class Work:
 
     @property
     def steps(self) -> int:
-        """Updates in an epoch; the last batch may be smaller."""
+        """Number of updates in an epoch; the last batch may be smaller."""
         return -(-self.examples // self.batch_size)
 
 
@@ -70,7 +68,7 @@ CONV64 = replace(
 
 
 def works(quick: bool) -> tuple[Work, ...]:
-    """The rows that are compared. quick: a part of the data, so that all of it takes a minute."""
+    """Return the works that are compared. quick: a part of the data, for about a minute."""
     if not quick:
         return MLP, CONV, CONV64
     slow = ("pythae", "ours, quiet", "floor bf16")
@@ -83,7 +81,7 @@ def works(quick: bool) -> tuple[Work, ...]:
 
 
 def growth() -> tuple[Work, ...]:
-    """How the cost grows: one thing at a time is changed from the MLP on 12,800 images."""
+    """Return works that differ from the MLP on 12,800 images in one thing each."""
     base = replace(
         MLP, name="growth", data="synthetic", examples=12_800, test_examples=100, rounds=1
     )

@@ -1,8 +1,6 @@
-"""What tests share: composed configurations, tiny data, the real command in a subprocess."""
+"""What tests share: configurations, trained runs, the real command in a process."""
 
-from __future__ import annotations
-
-import json
+import hashlib
 import logging
 import os
 import subprocess
@@ -13,23 +11,21 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from filelock import FileLock
 
-from vae_cli import cli, planning
-from vae_cli.checking import as_container, typed
-from vae_cli.config import Config
+from vae_cli import cli
+from vae_cli.config.compose import settings_of
+from vae_cli.config.settings import Config
 
 torch.set_num_threads(1)  # tiny work: threads only wait for each other
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+QUICK = ("figures=none", "image_every=0")  # drawing costs more than training on tiny data
 
 
 def composed(*overrides: str) -> Config:
-    """The configuration that these overrides give."""
-    planning.register()
-    with initialize_config_dir(str(planning.config_dir()), version_base="1.3"):
-        return typed(compose("config", list(overrides)))
+    """The checked settings that a command line gives."""
+    return settings_of("config", list(overrides))
 
 
 @pytest.fixture(scope="session")
@@ -37,17 +33,38 @@ def make_config() -> Callable[..., Config]:
     return composed
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Train once for all tests and workers: trained("dataset=digits", "epochs=2") -> run folder.
+
+    Tests only read the folder. Pictures are left out unless the overrides ask for them.
+    """
+    from vae_cli.training.loop import train
+
+    # pytest-xdist gives each worker a folder of its own below a common one
+    common = tmp_path_factory.getbasetemp()
+    common = common.parent if "PYTEST_XDIST_WORKER" in os.environ else common
+
+    def run(*overrides: str) -> Path:
+        name = hashlib.sha256(" ".join(overrides).encode()).hexdigest()[:16]
+        folder = common / f"trained-{name}"
+        with FileLock(common / f"trained-{name}.lock"):
+            if not (folder / "model.safetensors").exists():
+                train(composed(*QUICK, *overrides), folder)
+        return folder
+
+    return run
+
+
 @pytest.fixture
 def vae_train(tmp_path: Path) -> Command:
     """Run the real command in an empty folder: vae_train("beta=4") -> CompletedProcess."""
 
-    def run(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **extra}
-        environment.pop("HYDRA_FULL_ERROR", None)
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-W", "error", "-m", "vae_cli", *arguments],
             cwd=tmp_path,
-            env=environment,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
             capture_output=True,
             text=True,
             timeout=240,
@@ -60,9 +77,9 @@ def vae_train(tmp_path: Path) -> Command:
 def vae_train_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Command]:
-    """The same in this process, which has imported torch already."""
+    """Run the command in this process, which has imported torch already."""
     monkeypatch.chdir(tmp_path)
-    # Hydra closes every log handler that it finds, and absl's (jax) closes pytest's stream with it
+    # Hydra closes every log handler that there is, and absl's (jax) closes pytest's stream with it
     handlers: list[Any] = logging._handlerList  # type: ignore[attr-defined]
     others = handlers[:]
     handlers.clear()
@@ -70,33 +87,15 @@ def vae_train_here(
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         capsys.readouterr()
         code = cli.run(list(arguments))
-        said = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, code, said.out, said.err)
+        output = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, output.out, output.err)
 
     yield run
     handlers[:] = others
 
 
-@pytest.fixture(scope="session")
-def write_run() -> Callable[..., Path]:
-    """Leave what a repetition looks for in a run's folder: write_run(folder, config)."""
-
-    def write(
-        folder: Path, config: Config, status: str = "running", checkpoint: bool = True
-    ) -> Path:
-        folder.mkdir(parents=True)
-        OmegaConf.save(OmegaConf.create(as_container(config)), folder / "config.yaml")
-        (folder / "summary.json").write_text(json.dumps({"status": status}))
-        if checkpoint:
-            (folder / "checkpoints").mkdir()
-            (folder / "checkpoints" / "last.ckpt").touch()
-        return folder
-
-    return write
-
-
 @pytest.fixture(autouse=True)
 def _denormal_numbers() -> Iterator[None]:
-    """A run in this process flushes them for good; tests that make numbers want them back."""
+    """Give denormal numbers back after a run in this process, which flushes them."""
     yield
     torch.set_flush_denormal(False)

@@ -1,216 +1,329 @@
+"""What the commands answer in this process: help, settings, exit codes, folders, sweeps."""
+
+import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from vae_cli import cli, planning, sweep_planning
-from vae_cli.checking import key_names
-from vae_cli.config import GROUPS, Config
+import vae_cli
+from vae_cli import cli
+from vae_cli.console import RunFailed, UserError
+from vae_cli.runs.interrupt import Interrupted
+from vae_cli.runs.saved import read_summary
+from vae_cli.training import loop
 
-# command line -> what its one line must contain: the setting, its value and a way out
-MISTAKES = [
-    ("betta=4", "betta=4: no such setting (did you mean beta?)"),
-    ("+betta=4", "+betta=4: no such setting (did you mean beta?)"),
-    ("++model.hiden_sizes=[3]", "hiden_sizes=[3]: no such setting (did you mean hidden_sizes?)"),
-    ("beta=abc", "beta=abc: must be a number"),
-    ("beta=-1", "beta=-1: must be >= 0"),
-    ("beta=nan", "beta=nan: must be a finite number"),
-    ("beta=null", "beta=null: must have a value"),
-    ("beta==4", "beta==4: cannot be read; settings are written KEY=VALUE"),
-    ("beta", "beta: cannot be read; settings are written KEY=VALUE"),
-    ("~beta", "beta: must have a value"),
-    ("beta={a:1}", "beta={a:1}: must be a number"),
-    ("beta=1,2", "beta=1,2: several values; add -m"),
-    ("epochs=0", "epochs=0: must be >= 1"),
-    ("epochs=1.5", "epochs=1.5: must be a whole number"),
-    ("batch_size=-3", "batch_size=-3: must be >= 1"),
-    ("seed=-1", "seed=-1: must be >= 0"),
-    ("device=gpu", "device=gpu: must be auto, cpu, cuda, cuda:N or mps"),
-    ("precision=fp16", "precision=fp16: must be one of fp32, bf16"),
-    ("compile=maybe", "compile=maybe: must be true or false"),
-    ("monitor=val/accuracy", "monitor=val/accuracy: must be one of val/elbo"),
-    ("patience=3 dataset.val_size=0", "patience=3 needs validation data"),
-    ("scheduler=plateau dataset.val_size=0", "scheduler=plateau needs validation data"),
-    ("modle=ae", "modle=ae: no such setting (did you mean model?)"),
-    ("model=aee", "model=aee: no such model (did you mean ae?)"),
-    ("model=", "model=: no such model"),
-    ("model=null", "model=null"),
-    ("model.name=foo", "model.name=foo: no such model"),
-    ("model.hidden_sizes=3", "model.hidden_sizes=3: must be a list"),
-    ("model.hidden_sizes=[0]", "model.hidden_sizes=[0]: each must be >= 1"),
-    ("model.hidden_sizes=[a]", "model.hidden_sizes"),
-    ("model.activation=rellu", "model.activation=rellu: must be one of relu"),
-    ("model=conv_vae model.channels=[]", "model.channels=[]: needs at least 1 item"),
-    ("model=conv_vae model.hidden_sizes=[3]", "model.hidden_sizes=[3]: no such setting"),
-    ("model=conv_vae dataset=beta_pdf", "use model=mlp_vae or model=ae"),
-    ("dataset=beta_pdf likelihood=bernoulli", "needs data in [0, 1]"),
-    ("dataset=beta_pdf dataset.x_min=0.99", "dataset.x_min=0.99: must be <"),
-    ("dataset=beta_pdf dataset.val_size=5000", "dataset.val_size=5000: must be less than"),
-    ("dataset=imagenet", "dataset=imagenet: no such dataset"),
-    ("optimizer=adamm", "optimizer=adamm: no such optimizer (did you mean adam?)"),
-    ("optimizer.lr=0", "optimizer.lr=0: must be > 0"),
-    ("optimizer.beta1=1", "optimizer.beta1=1: must be < 1"),
-    ("optimizer=sgd optimizer.momentum=0 optimizer.nesterov=true", "needs optimizer.momentum > 0"),
-    ("scheduler=exponential scheduler.gamma=1.5", "scheduler.gamma=1.5: must be <= 1"),
-    ("scheduler=cosine scheduler.warmup_epochs=20", "scheduler.warmup_epochs=20: must be less"),
-    ("beta_schedule=warmup beta_schedule.epochs=50", "the warm-up is longer than the training"),
-    ("objective=iwae model=ae", "objective=iwae needs a VAE"),
-    ("ema=1", "ema=1: must be < 1"),
-    ("penalty=sparse penalty.weight=-1", "penalty.weight=-1: must be > 0"),
-    ("corruption=masking corruption.probability=1", "corruption.probability=1: must be < 1"),
-    ("beta_schedule=capacity beta_schedule.epochs=30", "the warm-up is longer than the training"),
-    ("beta_schedule=cyclical beta_schedule.rise=2", "beta_schedule.rise=2: must be <= 1"),
-    ("objective.num_samples=0", "objective.num_samples=0: must be >= 1"),
-    ("likelihood.output=tanh likelihood=gaussian", "likelihood.output=tanh: must be one of"),
-    ("experiment=foo", "experiment=foo: no such experiment"),
-    ("resume=/nowhere", "resume=/nowhere: no such folder"),
-    ("resume=.", "not a run folder"),
-    ("-m resume=.", "resume="),
-    ("-m beta=1,foo", "beta=foo: must be a number"),
-    ("-m beta=1,-2", "job 1 (beta=-2): beta=-2: must be >= 0"),
-    ("-m seed=0,1,0", "jobs 0 (seed=0) and 2 (seed=0) have the same settings"),
-    ("-m beta=1,2 --cfg job", "--cfg shows one job's settings"),
-    ("--foo", "unrecognized arguments: --foo"),
-    ("--config-dir /nowhere", "--config-dir /nowhere: no such folder"),
-    ("--config-name foo", "--config-name foo: no such file"),
-    ("hydra.run.dirr=x", "hydra.run.dirr=x: no such setting (did you mean dir?)"),
-    ("hydra/launcher=foo", "hydra/launcher=foo: no such hydra/launcher"),
-]
+TINY = ("dataset=digits", "figures=none", "image_every=0", "epochs=1", "batch_size=256")
 
 
-@pytest.mark.parametrize(("line", "expected"), MISTAKES, ids=[line for line, _ in MISTAKES])
-def test_a_mistake_is_one_clear_line(line, expected, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert cli.run(line.split()) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("vae-train: ")
-    assert expected in captured.err
-    assert captured.err.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
+@pytest.fixture
+def fake_training(monkeypatch) -> list[Path]:
+    """In place of training: write what a completed run leaves, or raise what `beta` stands for."""
+    folders: list[Path] = []
+    errors = {
+        2: UserError("dataset.path=x: nothing there"),
+        3: RunFailed("the loss is not finite"),
+        4: Interrupted("interrupted; 3 epochs are kept", by_signal=False),
+        5: Interrupted("interrupted; 3 epochs are kept", by_signal=True),
+        6: ZeroDivisionError("a bug\nof ours"),
+    }
+
+    def train(config, folder, observers=(), swept=()) -> None:
+        folders.append(folder)
+        if config.beta in errors:
+            raise errors[config.beta]
+        plain = config.model_dump(by_alias=True)
+        (folder / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
+        summary = {"status": "completed", "epochs": config.epochs, "seconds": 0.0}
+        metrics = {f"test/{name}": config.beta for name in ("elbo", "reconstruction", "kl")}
+        finished = {"swept": list(swept), "metrics": metrics, "finished": "2026-01-01T00:00:00"}
+        (folder / "summary.json").write_text(json.dumps(summary | finished))
+
+    monkeypatch.setattr(loop, "train", train)
+    return folders
 
 
-def test_a_broken_yaml_file_is_one_clear_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine" / "optimizer").mkdir(parents=True)
-    (tmp_path / "mine" / "optimizer" / "broken.yaml").write_text("a: [1\nb: }")
-    assert cli.run(["--config-dir", "mine", "optimizer=broken"]) == 2
-    err = capsys.readouterr().err
-    assert "not valid YAML" in err
-    assert "broken.yaml" in err
-    assert err.count("\n") == 1
+# ------------------------------------------------------------------------------ without a run
 
 
-def test_own_yaml_files_are_found(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_version_is_ours(vae_train_here):
+    done = vae_train_here("--version")
+    assert done.stdout.startswith(f"vae-train {vae_cli.__version__}, torch ")
+    assert "hydra-core" in done.stdout
+
+
+def test_help_is_asked_for_anywhere_in_the_line(vae_train_here):
+    done = vae_train_here("model=conv_vae", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "model.channels=" in done.stdout
+    assert "vae-train" in done.stdout.splitlines()[0]
+
+
+def test_cfg_shows_the_resolved_settings_of_ones_own_files_too(vae_train_here, tmp_path):
     (tmp_path / "mine" / "model").mkdir(parents=True)
     text = "defaults: [mlp_vae, _self_]\nhidden_sizes: [11]\n"
     (tmp_path / "mine" / "model" / "tiny.yaml").write_text(text)
-    assert cli.run(["--config-dir", "mine", "model=tiny", "--cfg", "job"]) == 0
-    assert "- 11" in capsys.readouterr().out
+    line = ("dataset=beta_pdf", "--cfg", "job", "--resolve", "+beta=2", "--config-dir", "mine")
+    done = vae_train_here(*line, "data_dir=a,b", "model=tiny")
+    shown = yaml.safe_load(done.stdout)
+    assert (shown["model"]["latent_dim"], shown["beta"], shown["data_dir"]) == (2, 2, "a,b")
+    assert shown["model"]["hidden_sizes"] == [11]
+    assert "hydra" not in shown
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_the_real_command_ends_with_2_and_leaves_no_folder(vae_train, tmp_path):
-    done = vae_train("beta=-1")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "vae-train: beta=-1: must be >= 0\n"
+def test_what_was_typed_cannot_move_the_cursor(vae_train_here):
+    done = vae_train_here("\x1b[2Jbeta=\n1")
+    assert done.returncode == 2
+    assert "\x1b" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_answers_need_no_torch(tmp_path):
+    code = (
+        "import sys; from vae_cli import cli; codes = [cli.run(line.split()) for line in"
+        " ('--help', '--version', 'beta=-1', 'model=x', '--cfg job', '-m beta=1,-1')];"
+        "heavy = {'torch', 'matplotlib', 'pandas', 'sklearn'} & set(sys.modules);"
+        "sys.exit(str(heavy or '') + str(codes))"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] == "[0, 0, 2, 2, 0, 2]"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_device_is_found_before_any_work(vae_train, tmp_path):
-    done = vae_train("dataset=digits", "device=cuda:97")
-    assert done.returncode == 2
-    assert "vae-train: device=cuda:97: this machine has" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+def test_completion_knows_groups(vae_train_here, monkeypatch):
+    monkeypatch.setenv("COMP_LINE", "vae-train model=")
+    monkeypatch.setenv("COMP_POINT", "16")
+    assert "model=conv_vae" in vae_train_here("-sc", "query=bash").stdout
+
+
+def test_the_public_names_are_there():
+    for name in vae_cli.__all__:
+        assert getattr(vae_cli, name).__name__ == name
+    with pytest.raises(AttributeError, match="nowhere"):
+        vae_cli.nowhere  # noqa: B018
+
+
+# ------------------------------------------------------------------------------ a single run
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [["--help"], ["--version"], ["beta=-1"], ["--cfg", "job"], ["-sc", "query=bash"], ["model=x"]],
-    ids=" ".join,
-)
-def test_answers_need_no_torch(arguments, tmp_path):
-    code = (
-        "import sys; from vae_cli import cli; cli.run(sys.argv[1:]);"
-        "heavy = {'torch', 'matplotlib', 'tensorboard', 'sklearn'} & set(sys.modules);"
-        "sys.exit(sorted(heavy) or 0)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def test_help_names_every_group_choice_and_setting(capsys):
-    assert cli.run(["--help"]) == 0
-    text = capsys.readouterr().out
-    for group in (*GROUPS, "experiment", "sweep"):
-        assert f"\n  {group} " in text
-        for path in (planning.config_dir() / group).glob("*.yaml"):
-            assert path.stem in text
-    for key in key_names(Config):
-        assert key in GROUPS or f"\n  {key}=" in text
-    assert text.count("vae-train ") >= 6
-    assert max(map(len, text.splitlines())) <= 100
-
-
-def test_version_is_ours(capsys):
-    assert cli.run(["--version"]) == 0
-    out = capsys.readouterr().out
-    assert out.startswith("vae-train 0.")
-    assert "torch" in out
-    assert "hydra-core" in out
-
-
-def test_cfg_shows_the_resolved_settings(capsys):
-    assert cli.run(["dataset=beta_pdf", "--cfg", "job", "--resolve"]) == 0
-    out = capsys.readouterr().out
-    assert "latent_dim: 2" in out
-    assert "hydra:" not in out
-
-
-def test_completion_knows_groups(vae_train):
-    done = vae_train("-sc", "query=bash", COMP_LINE="vae-train model=", COMP_POINT="16")
-    assert "model=conv_vae" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("overrides", "expected"),
+    ("beta", "code", "words"),
     [
-        ("beta=1,seed=0", "beta=1,seed=0"),
-        ("", "7"),
-        ("data_dir=/a/b c,x='é'", "data_dir=_a_b_c,x=_é_"),
-        ("../../etc", ".._.._etc"),
+        (1, 0, ""),
+        (2, 2, "nothing there"),
+        (3, 1, "not finite"),
+        (4, 130, "interrupted"),
+        (5, 143, "interrupted"),
+        (6, 1, "a bug of ours"),
     ],
 )
-def test_job_folders_are_safe_names(overrides, expected):
-    assert sweep_planning.job_folder(overrides, 7) == expected
+def test_a_run_s_end_is_an_exit_code_and_a_line(
+    vae_train_here, fake_training, tmp_path, beta, code, words
+):
+    done = vae_train_here(*TINY, f"beta={beta}")
+    assert done.returncode == code
+    assert words in done.stderr
+    assert done.stderr.count("\n") == (code > 0)
+    (folder,) = fake_training
+    assert folder.parts[-3] == "outputs"
+    if code in (0, 6):
+        assert (folder / ".hydra" / "overrides.yaml").exists()
+    if beta == 6:
+        assert "Traceback" in (folder / "train.log").read_text()
+    if code == 2:  # no run began
+        assert list(tmp_path.iterdir()) == []
 
 
-def test_long_job_folders_are_shortened_and_stay_different():
-    names = {
-        sweep_planning.job_folder(f"model.hidden_sizes=[{'9,' * 200}{i}]", 0) for i in range(3)
-    }
-    assert len(names) == 3
-    assert max(len(name.encode()) for name in names) <= 120
+def test_a_run_s_log_is_closed_and_the_command_line_kept(vae_train_here, fake_training):
+    vae_train_here(*TINY, "beta=1.5", "+seed=3")
+    assert not any(isinstance(h, logging.FileHandler) for h in logging.getLogger().handlers)
+    texts = yaml.safe_load((fake_training[0] / ".hydra" / "overrides.yaml").read_text())
+    assert texts == [*TINY, "beta=1.5", "seed=3"]
 
 
-def test_hydra_stays_with_the_command_line_and_tensorboard_with_the_run_folder():
-    package = Path(cli.__file__).parent
-    importing = {"hydra": set(), "tensorboard": set(), "matplotlib": set()}
-    for path in package.rglob("*.py"):
-        for line in path.read_text().splitlines():
-            words = line.split()
-            if words[:1] in (["import"], ["from"]):
-                for name, found in importing.items():
-                    if name in words[1].split("."):
-                        found.add(str(path.relative_to(package)))
-    composing = {"cli.py", "planning.py", "sweep_planning.py", "resuming.py"}
-    launching = {"jobs.py", "launching.py", "search/planning.py", "search/space.py"}
-    assert importing["hydra"] == composing | launching
-    assert importing["tensorboard"] == {"events.py", "run.py"}
-    drawing = {"gallery.py", "pictures.py", "viewer.py", "progressive.py"}
-    drawing |= {"report/pictures.py", "report/models.py"}
-    assert {p for p in importing["matplotlib"] if not p.startswith("figures/")} <= drawing
+def test_a_folder_that_holds_a_run_is_not_begun_again(vae_train_here, tmp_path):
+    assert vae_train_here(*TINY, "hydra.run.dir=r u n").returncode == 0
+    again = vae_train_here(*TINY, "hydra.run.dir=r u n")
+    assert (again.returncode, "resume" in again.stderr) == (2, True)
+    refused = vae_train_here("resume=r u n", "beta=4", "model.latent_dim=3")
+    assert refused.returncode == 2
+    assert "beta: 1.0, now 4" in refused.stderr
+    assert "model.latent_dim: 8, now 3" in refused.stderr
+    finished = vae_train_here("resume=r u n")
+    assert (finished.returncode, "finished" in finished.stderr) == (0, True)
+    longer = vae_train_here("resume=r u n", "epochs=2")
+    assert longer.returncode == 0, longer.stderr
+    assert read_summary(tmp_path / "r u n")["epochs"] == 2
+    texts = yaml.safe_load((tmp_path / "r u n" / ".hydra" / "overrides.yaml").read_text())
+    assert texts == list(TINY)  # as the run was begun
+
+
+def test_resume_auto_finds_the_folder(vae_train_here, fake_training, tmp_path):
+    first = vae_train_here(*TINY, "resume=auto")
+    assert "a new run" in first.stderr
+    (folder,) = fake_training
+    (folder / "summary.json").write_text('{"status": "interrupted"}')
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "last.ckpt").touch()
+    assert "going on" in vae_train_here(*TINY, "resume=auto").stderr
+    assert "a new run" in vae_train_here(*TINY, "resume=auto", "beta=1.5").stderr
+    assert "a new run" in vae_train_here(*TINY, "resume=auto", "hydra.run.dir=own").stderr
+    assert [path == folder for path in fake_training] == [True, True, False, False]
+    assert fake_training[-1] == tmp_path / "own"
+
+
+def test_a_dry_run_says_sizes_and_leaves_nothing(vae_train_here, tmp_path):
+    done = vae_train_here(*TINY, "dry_run=true")
+    assert done.returncode == 0, done.stderr
+    assert "parameters" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_the_first_of_several_processes_has_a_folder_and_speaks(
+    vae_train_here, fake_training, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    done = vae_train_here(*TINY)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not fake_training[0].exists()
+    assert vae_train_here(*TINY, "beta=2").stderr == ""
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("RANK", "0")
+    assert vae_train_here(*TINY).returncode == 0
+    assert fake_training[-1].exists()
+    refused = vae_train_here(*TINY, "-m", "seed=0,1")
+    assert (refused.returncode, "-m" in refused.stderr) == (2, True)
+
+
+# ------------------------------------------------------------------------------ sweeps
+
+
+def test_a_sweep_leaves_a_run_a_job_and_skips_them_the_next_time(
+    vae_train_here, fake_training, tmp_path
+):
+    line = ("-m", *TINY, "beta=0.5,3,1", "seed=0,1", "hydra.sweep.dir=all")
+    done = vae_train_here(*line)
+    assert done.returncode == 1  # beta=3 fails; the others go on
+    assert len(fake_training) == 6
+    names = sorted(folder.name for folder in fake_training)
+    assert names[:2] == ["beta=0.5,seed=0", "beta=0.5,seed=1"]
+    assert "job 1/6 beta=0.5,seed=0: test elbo 0.500" in done.stdout
+    assert "not finite" in done.stderr
+    assert (tmp_path / "all" / "sweep.csv").exists()
+    assert read_summary(tmp_path / "all" / "beta=1,seed=1")["swept"] == ["beta", "seed"]
+    assert vae_train_here(*line).returncode == 1
+    assert [folder.name for folder in fake_training[6:]] == ["beta=3,seed=0", "beta=3,seed=1"]
+
+
+@pytest.mark.parametrize(("beta", "code"), [(4, 130), (5, 143)])
+def test_a_stopped_job_ends_the_sweep(vae_train_here, fake_training, beta, code):
+    done = vae_train_here("-m", *TINY, f"beta=1,{beta},0.5", "hydra.sweep.dir=a b")
+    assert done.returncode == code
+    assert len(fake_training) == 2
+    assert "hydra.sweep.dir='" in done.stderr.splitlines()[-1]
+    assert "test/elbo" in done.stdout  # the report on what there is
+
+
+def test_the_jobs_of_a_sweep_can_be_dry_runs(vae_train_here, tmp_path):
+    done = vae_train_here("-m", *TINY, "dry_run=true", "model.latent_dim=2,3")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("nothing was kept") == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_search_trains_its_trials(vae_train_here, fake_training, tmp_path):
+    pytest.importorskip("optuna")
+    done = vae_train_here(
+        "-m", "hydra/sweeper=optuna", *TINY, "beta=interval(0.5,1.5)", "hydra.sweep.dir=search",
+        "hydra.sweeper.n_trials=2", "hydra.sweeper.metric=[test/elbo]", "hydra.sweeper.pruner=none",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [folder.name for folder in fake_training] == ["trial-000", "trial-001"]
+    assert "best" in done.stdout
+    assert (tmp_path / "search" / "trial-000" / "train.log").exists()
+
+
+# ---------------------------------------------------------------------------- vae-eval, vae-report
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """Run vae-eval or vae-report in this process: code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name: str, *arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        with pytest.raises(SystemExit) as end:
+            {"vae-eval": cli.eval_main, "vae-report": cli.report_main}[name]()
+        output = capsys.readouterr()
+        return end.value.code, output.out, output.err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("vae-eval", "run"),
+        ("vae-eval run=nowhere", "run=nowhere"),
+        ("vae-eval run=latest outputs=.", "run=latest"),
+        ("vae-eval run=RUN task=nl", "nll"),
+        ("vae-eval run=RUN task=nll num_sample=3", "num_samples"),
+        ("vae-eval run=RUN task=nll num_samples=0", "num_samples=0"),
+        ("vae-eval run=RUN task=interpolate from=3", "to"),
+        ("vae-eval run=RUN task=fit alpha=1 beta=2", "dataset=digits"),
+        ("vae-eval run=RUN device=gpu", "device=gpu"),
+        ("vae-eval run=RUN --foo", "--foo"),
+        ("vae-report", "folder"),
+        ("vae-report nowhere", "nowhere"),
+        ("vae-report RUN --metric accuracy", "accuracy"),
+        ("vae-report RUN --format xml", "--format"),
+    ],
+)
+def test_a_mistake_costs_one_line(command, trained, tmp_path, line, name):
+    run = str(trained("dataset=digits", "epochs=1"))
+    code, out, err = command(*line.replace("RUN", run).split())
+    assert (code, out) == (2, "")
+    assert err.startswith(line.split()[0])
+    assert name in err
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_vae_eval_shows_its_settings(command):
+    code, out, _ = command(
+        "vae-eval", "--cfg", "job", "run=a,b=c", "task=interpolate", "from=3", "to=8"
+    )
+    shown = yaml.safe_load(out)
+    assert code == 0
+    assert (shown["run"], shown["from"], shown["steps"]) == ("a,b=c", "3", 20)
+    assert "max_examples=" in command("vae-eval", "task=nll", "--help")[1]
+    assert command("vae-eval", "--version")[1].startswith("vae-eval ")
+
+
+def test_vae_eval_does_a_task(command, trained, tmp_path):
+    run = trained("dataset=digits", "epochs=1")
+    code, out, err = command("vae-eval", f"run={run}", "task=sample", "n=2", f"out={tmp_path}/made")
+    assert code == 0, err
+    made = sorted((tmp_path / "made").iterdir())
+    assert len(made) >= 2
+    assert all(str(path) in out for path in made)
+
+
+def test_vae_report_prints_or_writes(command, trained, tmp_path):
+    run = str(trained("dataset=digits", "epochs=1"))
+    code, out, _ = command("vae-report", run, "--format", "csv")
+    assert (code, out.count("\n")) == (0, 2)
+    code, out, err = command("vae-report", run, "--out", str(tmp_path / "made"), "--no-figures")
+    assert code == 0, err
+    assert "1 of 1 runs" in out
+    assert (tmp_path / "made" / "report.html").exists()
+    assert "--metric" in command("vae-report", "--help")[1]
+    assert command("vae-report", "--version")[1].startswith("vae-report ")

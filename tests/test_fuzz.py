@@ -6,17 +6,19 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 
-from vae_cli import cli, resuming
-from vae_cli.checking import as_container, flatten, typed
-from vae_cli.errors import UserError
+from vae_cli import cli
+from vae_cli.config.check import as_container, flatten
+from vae_cli.config.settings import GROUPS
+from vae_cli.console import UserError
+from vae_cli.runs import saved
 
 # derandomised: the same examples everywhere
 BOUNDED = settings(
-    max_examples=25,
+    max_examples=20,
     derandomize=True,
     deadline=None,
     database=None,
@@ -26,14 +28,13 @@ BOUNDED = settings(
 KEYS = (
     "beta", "epochs", "model", "model.latent_dim", "model.hidden_sizes", "dataset", "optimizer.lr",
     "device", "data_dir", "hydra.run.dir", "hydra/launcher", "experiment", "nowhere", "a.b.c", "",
-    "model@x", "dataset.name", "resume", "task", "run",
+    "model@x", "dataset.name", "resume", "task", "run", "prior", "posterior", "sweep", "hydra",
 )  # fmt: skip
 VALUES = (
     "1", "-1", "1.5", "nan", "true", "null", "abc", "[1,2]", "[]", "{a:1}", "'a b'", '"', "'", "\\",
     "${beta}", "${oc.env:X}", "${", "}", "1,2", "range(3)", "choice(1,2)", "glob(*)", "???", "ü",
     "1e999", "0x10", "a=b", "a:b", " ", "\t", "\n", "ae", "digits", "/", "~", "!!python/none",
 )  # fmt: skip
-
 PIECES = st.one_of(st.sampled_from(VALUES), st.text(max_size=6))
 OVERRIDES = st.builds(
     lambda prefix, key, sign, value: f"{prefix}{key}{sign}{value}",
@@ -43,27 +44,71 @@ OVERRIDES = st.builds(
     st.lists(PIECES, max_size=2).map("".join),
 ).filter(lambda text: "\0" not in text)
 
+# settings of which each can stand beside every other
+VALID = st.one_of(
+    st.floats(0, 100).map(lambda x: f"beta={x!r}"),
+    st.integers(0, 10**9).map(lambda n: f"seed={n}"),
+    st.integers(6, 100).map(lambda n: f"epochs={n}"),
+    st.floats(1e-6, 1).map(lambda x: f"optimizer.lr={x!r}"),
+    st.lists(st.integers(1, 64), max_size=3).map(lambda sizes: f"model.hidden_sizes={sizes}"),
+    st.text("ab c,=[]{}'\"ü", max_size=8).map(lambda text: f"data_dir=x{text}"),
+    st.sampled_from(
+        ("prior=mixture", "objective=iwae", "penalty=sparse", "device=cpu", "ema=null")
+    ),
+    st.sampled_from(("scheduler=cosine", "beta_schedule=warmup", "beta_schedule=cyclical")),
+    st.sampled_from(
+        ("likelihood=gaussian", "likelihood=laplace", "dataset=digits", "dataset=mnist")
+    ),
+)
+
 
 @pytest.fixture
-def nothing_starts(monkeypatch):
-    """What would train answers 0; completion and Hydra's own output are left as they are."""
-    monkeypatch.setattr(cli, "_start", lambda planned, argv: 0)
-    monkeypatch.setattr(cli, "_hydra", lambda argv, job: 0)
+def started(monkeypatch) -> list[object]:
+    """The runs that began: in place of training, and of the folder that Hydra makes."""
+    runs: list[object] = []
+
+    def begin(args) -> int:
+        runs.append(cli._planned(args))
+        return 0
+
+    monkeypatch.setattr(cli, "_single", begin)
+    monkeypatch.setattr(cli, "through_hydra", lambda arguments, job: 0)
+    return runs
+
+
+def answer(words: list[str]) -> tuple[int, str]:
+    """The exit code and the lines on standard error of a command line."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = cli.run(words)
+    return code, err.getvalue()
 
 
 @BOUNDED
 @given(words=st.lists(OVERRIDES, min_size=1, max_size=3))
-def test_any_command_line_is_answered_in_a_line(nothing_starts, words):
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = cli.run(words)
+def test_any_command_line_is_answered_in_a_line(started, words):
+    code, said = answer(words)
     assert code in (0, 2), words
-    said = err.getvalue()
     if code == 2:
         assert said.startswith("vae-train: "), words
         assert len(said.splitlines()) == 1, (words, said)
-    else:
-        assert said == "", words
+
+
+@BOUNDED
+@given(words=st.lists(VALID, max_size=4, unique_by=lambda text: text.partition("=")[0]))
+def test_a_valid_command_line_is_accepted(started, words):
+    begun = len(started)
+    assert answer(words) == (0, ""), words
+    assert len(started) == begun + 1
+    config, _, _ = started[-1]
+    flat = flatten(as_container(config))
+    for key, value in (text.split("=", 1) for text in words):
+        if key in GROUPS:
+            assert getattr(config, key).name == value
+        elif key == "data_dir":
+            assert config.data_dir == value
+        else:
+            assert flat[key] == yaml.safe_load(value) or float(value) == flat[key]
 
 
 SCALARS = st.one_of(
@@ -87,7 +132,7 @@ def test_any_value_in_a_saved_configuration_is_read_or_refused(make_config, data
     for key in path[: data.draw(st.integers(0, len(path) - 1))]:
         place = place[key]
     place[data.draw(st.sampled_from([*place, "nowhere", 3]))] = data.draw(NODES)
-    _read_or_refused(OmegaConf.to_yaml(OmegaConf.create(plain, flags={"allow_objects": True})))
+    _read_or_refused(yaml.safe_dump(plain, allow_unicode=True))
 
 
 @BOUNDED
@@ -100,7 +145,7 @@ def _read_or_refused(text: str) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.yaml").write_bytes(text.encode("utf-8", "surrogatepass"))
         try:
-            typed(resuming.saved_config(Path(folder)))
+            saved.saved_config(Path(folder))
         except UserError as error:
             assert "\n" not in str(error)  # noqa: PT017
             return False

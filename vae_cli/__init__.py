@@ -3,33 +3,43 @@
     from vae_cli import latest_run, load_run
     run = load_run(latest_run("outputs"))
 
-Names are imported when they are first used, so `import vae_cli` costs no `import torch`.
+A name is imported when it is first used, so `import vae_cli` costs no `import torch`.
 """
 
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
-from vae_cli.errors import RunFailed, UserError
-from vae_cli.version import __version__
-
 if TYPE_CHECKING:
-    from vae_cli.eval_planning import latest_run
-    from vae_cli.trained import TrainedRun, load_run
+    from vae_cli.analysis.trained import TrainedRun, load_run
+    from vae_cli.config.registry import register
+    from vae_cli.console import RunFailed, UserError
+    from vae_cli.runs.saved import latest_run
+    from vae_cli.sweeps.table import load_sweep
 
-__all__ = ["RunFailed", "TrainedRun", "UserError", "__version__", "latest_run", "load_run"]
+__all__ = [
+    "RunFailed",
+    "TrainedRun",
+    "UserError",
+    "latest_run",
+    "load_run",
+    "load_sweep",
+    "register",
+]
 
-_LAZY = {
-    "TrainedRun": "vae_cli.trained",
-    "latest_run": "vae_cli.eval_planning",
-    "load_run": "vae_cli.trained",
+_ROOMS = {
+    "RunFailed": "console",
+    "TrainedRun": "analysis.trained",
+    "UserError": "console",
+    "latest_run": "runs.saved",
+    "load_run": "analysis.trained",
+    "load_sweep": "sweeps.table",
+    "register": "config.registry",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
+    if name == "__version__":
+        return metadata.version("vae-cli")
+    if name in _ROOMS:
+        return getattr(import_module(f"vae_cli.{_ROOMS[name]}"), name)
     raise AttributeError(f"module 'vae_cli' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

@@ -1,249 +1,260 @@
-"""The command `vae-train`: compose the configuration, check all of it, then hand it to training.
+"""The commands vae-train, vae-eval and vae-report: from a command line to an exit code.
 
-Nothing is started before every job's configuration has been composed and checked, so a mistake
-anywhere (also in the last job of a sweep) costs one line, exit code 2 and no folder. This module
-imports no torch: help, completion and mistakes are answered at once.
+Everything is checked before any work begins: a mistake costs one line, exit code 2 and no folder.
+This module imports no torch, so that help, completion and mistakes are answered at once.
 """
-
-from __future__ import annotations
 
 import logging
 import os
-import shutil
 import sys
-import tempfile
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
-from importlib import metadata
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from importlib import import_module, metadata
 from pathlib import Path
-from typing import NoReturn
+from tempfile import TemporaryDirectory
+from typing import Any, NoReturn, cast
 
-import hydra
-from hydra._internal.utils import get_args_parser
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+import yaml
+from omegaconf import OmegaConf
 
-from vae_cli import console, cpu, locking, sharing, streams, sweep_planning, sweeping
-from vae_cli.checking import typed
-from vae_cli.config import Config
-from vae_cli.errors import RunFailed, UserError, one_line
-from vae_cli.help import help_text
-from vae_cli.jobs import FAILED, INTERRUPTED, TERMINATED, USAGE_ERROR, Train, train_in
-from vae_cli.planning import Plan, config_dir, plan, refuse_line_breaks, register
-from vae_cli.stopping import Interrupted, signals_interrupt
-from vae_cli.version import __version__
-
-log = logging.getLogger(__name__)
+from vae_cli.config import compose
+from vae_cli.config.check import as_container, schema_of, validated
+from vae_cli.config.help import EVAL, TRAIN, help_text
+from vae_cli.config.settings import Config
+from vae_cli.console import UserError, say, table
+from vae_cli.runs import resume, saved
+from vae_cli.runs.files import locked
+from vae_cli.runs.interrupt import signals_interrupt
+from vae_cli.sweeps.launch import Forgiving, answer, run_job, run_sweep, through_hydra
+from vae_cli.sweeps.plan import plan_sweep
 
 
 def main() -> NoReturn:
-    """Entry point of `vae-train` and `python -m vae_cli`."""
-    streams.guard()
-    cpu.before_torch()
-    signals_interrupt()
-    try:
-        code = run(sys.argv[1:])
-    except KeyboardInterrupt as stop:  # before any work began
-        code = _say_interrupted(stop)
-    sys.stdout.flush()
-    sys.exit(code)
+    """Entry point of `vae-train` and of `python -m vae_cli`."""
+    streams = (sys.stdout, sys.stderr)  # None: closed before the program began
+    sys.stdout, sys.stderr = (stream and Forgiving(stream) for stream in streams)
+    be_polite()
+    sys.exit(run(sys.argv[1:]))
+
+
+def be_polite() -> None:
+    """Let threads that wait sleep early where other programs run now; before torch is imported.
+
+    Two runs whose threads spin stop each other: 16 to 44 s an epoch in place of 4.6, on two cores.
+    A run by itself is faster by a fifth when they spin.
+    """
+    with suppress(OSError, ValueError):  # not Linux
+        running = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0]) - 1
+        if running >= max(1, (os.cpu_count() or 1) // 2):
+            os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+def eval_main() -> NoReturn:
+    """Entry point of `vae-eval`."""
+    sys.exit(answer("vae-eval", lambda: _eval(sys.argv[1:])))
+
+
+def report_main() -> NoReturn:
+    """Entry point of `vae-report`."""
+    sys.exit(answer("vae-report", lambda: _report(sys.argv[1:])))
 
 
 def run(argv: Sequence[str]) -> int:
-    """Do what the command line says and return the exit code."""
-    register()
-    log_handlers = list(logging.getLogger().handlers)
-    try:
-        return sharing.run(argv, _answer, _job) if sharing.several() else _answer(argv, _job)
-    except UserError as error:
-        return complain(error)
-    finally:  # Hydra leaves that of train.log behind
-        for handler in set(logging.getLogger().handlers) - set(log_handlers):
-            logging.getLogger().removeHandler(handler)
-            handler.close()
+    """Do what a command line of vae-train says. Returns the exit code."""
+    if not _rank():
+        return answer("vae-train", lambda: _train(argv))
+    # torchrun started this process beside rank 0, which prints for all
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        return answer("vae-train", lambda: _train(argv))
 
 
-def _answer(argv: Sequence[str], train: Train, processes: int = 1) -> int:
-    """The same. train: does a run; processes: how many share it."""
-    if "--version" in argv:  # Hydra's parser would answer with its own
-        print(versions())
-        return 0
-    try:
-        refuse_line_breaks(argv)
-        args = _parser().parse_args(list(argv))
+class Parser(ArgumentParser):
+    """Reads the command line of a command: switches among other words. Raises UserError."""
+
+    def __init__(self, command: str, *switches: str) -> None:
+        """switches: "--multirun -m"; one that takes a value ends in "="."""
+        super().__init__(command, add_help=False, allow_abbrev=False)
+        for names in ("--help -h", "--version", *switches):
+            action = "store" if names.endswith("=") else "store_true"
+            self.add_argument(*names.rstrip("=").split(), action=action)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; {self.prog} --help shows how it is used")
+
+    def read(self, argv: Sequence[str], text: Callable[[Namespace], str]) -> Namespace | None:
+        """Return what was typed; None after a call for help, `text`, or for the versions."""
+        args = self.parse_intermixed_args(list(argv))
         if args.help:
-            print(help_text(config_dir()))
-            return 0
-        if args.hydra_help or args.shell_completion or args.info:
-            return _hydra(list(argv), lambda cfg: None)
-        if args.multirun and processes > 1:
-            raise UserError(
-                f"-m: a sweep's runs are not shared, and here are {processes} processes to share"
-                " one: leave out -m, or torchrun"
-            )
-        if args.multirun and not args.cfg:
-            return sweeping.run(sweep_planning.plan(args), _job)
-        if args.multirun:
-            raise UserError("--cfg shows one job's settings: leave out --multirun")
-        planned = plan(args)
-        sharing.refuse(planned.config, processes)
-    except UserError as error:
-        return complain(error)
-    arguments = [*planned.arguments, *(text for text in argv if text != "resume=auto")]
-    if args.cfg:
-        return _hydra(arguments, lambda cfg: None)
-    return _start(planned, arguments, train)
-
-
-# -------------------------------------------------------------------------------------- run a job
-
-
-def _start(planned: Plan, arguments: list[str], train: Train) -> int:
-    """Run the planned job through Hydra, which makes its folder."""
-    codes: list[int] = []
-
-    def job(cfg: DictConfig) -> None:
-        config = planned.config if planned.resumed else typed(cfg)
-        folder = Path(HydraConfig.get().runtime.output_dir)
-        codes.append(train_in(folder, config, train, goes_on=planned.auto))
-
-    if planned.note:
-        print(f"vae-train: {planned.note}", file=sys.stderr)
-    if planned.config.dry_run:
-        with tempfile.TemporaryDirectory() as folder:
-            return _hydra([*arguments, f"hydra.run.dir={folder}"], job) or max(codes, default=0)
-    return _hydra(arguments, job) or max(codes, default=0)
-
-
-def _job(config: Config, folder: Path, keep: bool, swept: Sequence[str] = ()) -> int:
-    """One training run. Returns its exit code; says in one line what went wrong.
-
-    keep: leave the folder of a run that could not begin.
-    """
-    logging.captureWarnings(True)
-    _say_once_where_the_log_fails()
-    from vae_cli import dryrun, training  # imports torch
-
-    try:
-        if config.dry_run:
-            dryrun.dry_run(config)
+            print(text(args))
+        elif args.version:  # those on which the numbers depend
+            packages = {self.prog: "vae-cli", "torch": "torch", "hydra-core": "hydra-core"}
+            print(", ".join(f"{name} {metadata.version(p)}" for name, p in packages.items()))
         else:
-            training.train(config, folder, swept)
+            return args
+        return None
+
+
+# ----------------------------------------------------------------------------------- vae-train
+
+
+def _train(argv: Sequence[str]) -> int:
+    switches = ("--multirun -m", "--resolve", "--run -r", "--hydra-help", "--shell-completion -sc")
+    values = ("--config-dir -cd=", "--config-name -cn=", "--package -p=")
+    parser = Parser("vae-train", *switches, *values)
+    parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
+    parser.add_argument("--info", "-i", nargs="?", const="all")
+    parser.add_argument("overrides", nargs="*")
+    args = parser.read(argv, lambda a: help_text("config", TRAIN, a.overrides, a.config_dir))
+    if args is None:
         return 0
-    except UserError as error:
-        log.error("%s", error)
-        if not keep:
-            _remove_unused(folder)
-        return complain(error)
-    except KeyboardInterrupt as stop:
-        if not keep:
-            _remove_unused(folder)
-        return _say_interrupted(stop)
-    except RunFailed as error:
-        log.error("%s", error)
-        print(f"vae-train: {error}\n           the run's folder is {folder}", file=sys.stderr)
-        return FAILED
-    except Exception as error:
-        log.exception("the run failed")
-        print(
-            f"vae-train: the run failed: {type(error).__name__}: {one_line(error)[:300]}\n"
-            f"           what was finished and the full traceback (train.log) are in {folder}",
-            file=sys.stderr,
-        )
-        return FAILED
+    if args.hydra_help or args.info or args.shell_completion:
+        return through_hydra(argv, lambda cfg: None)
+    if args.multirun and (args.cfg or int(os.environ.get("WORLD_SIZE", "1")) > 1):
+        raise UserError("-m: --cfg shows one run, and several processes (torchrun) share one")
+    signals_interrupt()
+    args.switches = [w for w in argv if w not in (*args.overrides, "-m", "--multirun")]
+    return _sweep(args) if args.multirun else _single(args)
 
 
-def _say_once_where_the_log_fails() -> None:
-    """A full disk costs lines of train.log; logging would print a traceback for each."""
-    said = False
-
-    def failed(record: logging.LogRecord) -> None:
-        nonlocal said
-        if not said:
-            reason = one_line(sys.exc_info()[1])
-            console.say(f"warning: train.log cannot be written: {reason}; training goes on")
-        said = True
-
-    for handler in logging.getLogger().handlers:
-        handler.handleError = failed  # type: ignore[method-assign]
-
-
-def _say_interrupted(stop: KeyboardInterrupt) -> int:
-    print(f"vae-train: {str(stop) or 'interrupted before training began'}", file=sys.stderr)
-    return TERMINATED if isinstance(stop, Interrupted) and stop.by_signal else INTERRUPTED
-
-
-def _remove_unused(folder: Path) -> None:
-    """Remove a run folder in which no run began."""
-    logging.shutdown()
-    if {item.name for item in folder.iterdir()} <= {".hydra", "train.log", locking.NAME}:
-        shutil.rmtree(folder)
-        for parent in list(folder.parents)[:2]:  # the date's folder, if this run made it
-            if parent.name == "outputs" or any(parent.iterdir()):
-                break
-            parent.rmdir()
-
-
-def _hydra(argv: list[str], job: Callable[[DictConfig], None]) -> int:
-    """Let Hydra run the job(s) with these arguments."""
-    wrapped = hydra.main(str(config_dir()), "config", version_base="1.3")(job)
-    before, sys.argv = sys.argv, [sys.argv[0], *argv]
-    # otherwise Hydra answers an error of its own with a traceback
-    full_error, os.environ["HYDRA_FULL_ERROR"] = os.environ.get("HYDRA_FULL_ERROR"), "1"
+def _single(args: Namespace) -> int:
+    """Check a single run, then do it through Hydra, which sets up its folder and its log."""
+    config, folder, words = _planned(args)
+    if args.cfg:
+        return through_hydra(words, lambda cfg: None)
+    if config.dry_run:
+        import_module("vae_cli.training.dry_run").dry_run(config)
+        return 0
+    if _rank():  # the folder of rank 0 is the run's
+        with TemporaryDirectory() as place:
+            return run_job(config.model_copy(update={"figures": "none"}), Path(place))
+    fresh = [parent for parent in folder.parents if not parent.exists()]
     try:
-        wrapped()
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else FAILED
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        return complain(UserError(_no_folder(error)))
-    except (HydraException, OmegaConfBaseException, LookupError, ValueError) as error:
-        if isinstance(error.__cause__, OSError):  # logging's, for train.log
-            return complain(UserError(_no_folder(error.__cause__)))
-        return complain(UserError(one_line(error)))
-    finally:
-        sys.argv = before
-        if full_error is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = full_error
+        raise UserError(f"hydra.run.dir={folder}: cannot be made: {error.strerror}") from error
+    with locked(folder):
+        resume.prepare_folder(folder, config)
+    codes: list[int] = []
+    words = [*words, f"hydra.run.dir={compose.quoted(folder)}"]
+    code = through_hydra(words, lambda cfg: codes.append(run_job(config, folder)))
+    if not folder.exists():
+        with suppress(OSError):  # a folder that another run uses by now
+            for parent in fresh:
+                parent.rmdir()
+    return max([code, *codes])
+
+
+def _planned(args: Namespace) -> tuple[Config, Path, list[str]]:
+    """Settings and folder of a single run, and the arguments with which Hydra composes it again."""
+    name, extra, overrides = args.config_name or "config", args.config_dir, args.overrides
+    words = compose.hydra_words(overrides)
+    given = {override.key_or_group: override for override in compose.parse_overrides(words)}
+    if "sweep" in given:
+        raise UserError(f"{given['sweep'].input_line}: a sweep of several runs; add -m")
+    wanted = given["resume"].value() if "resume" in given else None
+    if wanted not in (None, "auto"):
+        folder = resume.requested_folder(str(wanted))
+        former = resume.saved_overrides(folder)
+        plain = compose.plain_settings(name, [*former, *overrides], extra)
+        config = resume.merged_config(folder, plain, given)
+        return config, folder, [*args.switches, *former, *words, "hydra.output_subdir=null"]
+    config = compose.settings_of(name, overrides, extra).model_copy(update={"resume": None})
+    node = compose.composed(name, overrides, extra, with_hydra=True).hydra.run
+    folder = Path(str(node.dir)).absolute()
+    if wanted == "auto":
+        if "hydra.run.dir" not in given:
+            template = cast(dict[str, str], OmegaConf.to_container(node))["dir"]
+            outputs = Path(template.partition("${")[0] or ".")
+            folder = (resume.newest_unfinished(outputs, config) or folder).absolute()
+        begun = "going on" if saved.has_checkpoint(folder) else "a new run"
+        say(f"vae-train: resume=auto: {begun} in {folder}")
+    elif saved.has_checkpoint(folder) and not config.dry_run:
+        line = "holds a run, which is not overwritten; go on with resume=FOLDER, or choose another"
+        raise UserError(f"hydra.run.dir={folder}: {line}")
+    return config, folder, [*args.switches, *words]
+
+
+def _rank() -> int:
+    """The number of this process among those that torchrun started for one run; 0: the first."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return int(os.environ.get("RANK", "0")) if several else 0
+
+
+def _sweep(args: Namespace) -> int:
+    """Check all jobs of a sweep, or the space of a search, then do what is left of it."""
+    sweep = plan_sweep(args.overrides, args.config_name or "config", args.config_dir)
+    if not any(job.config.dry_run for job in sweep.jobs):
+        return run_sweep(sweep, args.switches)
+    for job in sweep.jobs:
+        import_module("vae_cli.training.dry_run").dry_run(job.config)
     return 0
 
 
-def _no_folder(error: OSError) -> str:
-    return (
-        f"the run's folder cannot be written: {error.strerror}: {error.filename};"
-        " choose another with hydra.run.dir=DIR (a sweep's with hydra.sweep.dir=DIR)"
-    )
+# ------------------------------------------------------------------------- vae-eval, vae-report
 
 
-# ------------------------------------------------------------------------------------- small parts
+def _eval(argv: Sequence[str]) -> int:
+    import_module("vae_cli.analysis.settings")  # registers the tasks
+    parser = Parser("vae-eval")
+    parser.add_argument("--cfg", choices=["job"])
+    parser.add_argument("overrides", nargs="*")
+    args = parser.read(argv, lambda args: help_text("eval", EVAL, args.overrides))
+    if args is None:
+        return 0
+    plain = compose.plain_settings("eval", args.overrides)
+    try:
+        task: Any = validated(schema_of("task", {"name": plain["task"]}), plain)
+    except UserError as error:
+        raise UserError(compose.as_typed(str(error), args.overrides)) from error
+    if args.cfg:
+        print(yaml.safe_dump(as_container(task), sort_keys=False, allow_unicode=True), end="")
+        return 0
+    if missing := [key for key, item in plain.items() if item == "???"]:
+        raise UserError(f"{missing[0]} is missing: give {missing[0]}=…")
+    folder = Path(task.run).expanduser()
+    if task.run == "latest":
+        folder = saved.latest_run(Path(task.outputs).expanduser())
+    try:
+        problems = list(task.problems(saved.saved_config(folder)))
+    except UserError as error:
+        raise UserError(f"run={error}") from error
+    if problems:
+        raise UserError(problems[0])
+    logging.captureWarnings(True)
+    from vae_cli.analysis.tasks import run_task  # imports torch
+
+    report = run_task(task, folder)
+    print(table(report.rows), end="\n\n")
+    for line in (*(f"note: {note}" for note in report.notes), *report.files):
+        print(f"  {line}")
+    return 0
 
 
-def _parser() -> ArgumentParser:
-    def complain(message: str) -> NoReturn:
-        raise UserError(f"{message}; vae-train --help shows how it is used")
+def _report(argv: Sequence[str]) -> int:
+    parser = Parser("vae-report", "--no-figures")
+    parser.add_argument("folders", nargs="*", metavar="DIR", help="a sweep, runs, or all outputs")
+    parser.add_argument("--out", metavar="DIR", help="folder of the files; else the first DIR")
+    parser.add_argument("--metric", help="decides the best: elbo, kl, val/loss; else `monitor`")
+    forms = ["table", "csv", "json", "markdown"]
+    parser.add_argument("--format", choices=forms, help="print it, and write no files")
+    args = parser.read(argv, lambda args: parser.format_help())
+    if args is None:
+        return 0
+    if not args.folders:
+        raise UserError("give the folder of a sweep or of runs; vae-report --help shows how")
+    from vae_cli.sweeps import report  # imports pandas
+    from vae_cli.sweeps import table as runs
 
-    parser: ArgumentParser = get_args_parser()
-    parser.error = complain  # type: ignore[method-assign]
-    return parser
-
-
-def complain(error: UserError, command: str = "vae-train") -> int:
-    """Say what is wrong in one line and return the exit code."""
-    # what was typed may hold anything, also what would move the cursor
-    text = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in str(error))
-    print(f"{command}: {text}", file=sys.stderr)
-    return USAGE_ERROR
-
-
-def versions(command: str = "vae-train") -> str:
-    """Ours and, from the installed packages' metadata, those of what the numbers depend on."""
-    parts = [f"{command} {__version__}"]
-    for package in ("torch", "hydra-core"):
-        try:
-            parts.append(f"{package} {metadata.version(package)}")
-        except metadata.PackageNotFoundError:
-            parts.append(f"{package} not installed")
-    return ", ".join(parts)
+    folders = [Path(folder).expanduser() for folder in args.folders]
+    sweep = runs.compare(folders, args.metric)
+    if args.format is not None:
+        print(report.FORMATS[args.format](sweep), end="")
+        return 0
+    print(report.terminal(sweep), flush=True)
+    # the report on a single run is not mixed with the run's own files
+    own = folders[0] / "report" if (folders[0] / "config.yaml").is_file() else folders[0]
+    out = own if args.out is None else Path(args.out).expanduser()
+    files, failed = report.write_report(sweep, out, figures=not args.no_figures)
+    print("\n".join(["", *(f"  {path}" for path in files), *(f"warning: {x}" for x in failed)]))
+    return 0

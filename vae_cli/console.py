@@ -1,18 +1,41 @@
-"""What a person sees while a run goes on: a few lines, a progress bar, a table at the end."""
-
-from __future__ import annotations
+"""What a person sees while a run goes on: short lines, a progress bar, a table at the end."""
 
 import sys
-from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from tqdm import tqdm
 
 
+class UserError(Exception):
+    """A mistake or a missing thing that the user can mend: one clear line, exit code 2."""
+
+
+class RunFailed(Exception):
+    """Work that had begun cannot go on, for a known reason: one clear line, exit code 1."""
+
+
+def one_line(text: object) -> str:
+    """Join a text, or an error's message, into one line with single spaces."""
+    return " ".join(str(text).split())
+
+
+def say(line: str) -> None:
+    """Print a line on standard error, above a progress bar if there is one."""
+    tqdm.write(line, file=sys.stderr)
+
+
+def table(rows: dict[str, str]) -> str:
+    """Format names and texts as two aligned columns."""
+    width = max(map(len, rows))
+    return "\n".join(f"  {name:<{width}}  {text}" for name, text in rows.items())
+
+
 class Progress:
-    """A bar over all steps on a terminal; a plain line an epoch anywhere else."""
+    """Shows a bar over all steps on a terminal, and a plain line for each epoch anywhere else."""
 
     def __init__(self, steps: int, done: int, epochs: int) -> None:
+        """steps: updates of the whole training; done: updates that an earlier session made."""
         self.epochs = epochs
         self.terminal = sys.stderr.isatty()
         self.bar = tqdm(
@@ -24,7 +47,7 @@ class Progress:
             leave=False,
         )
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -36,18 +59,18 @@ class Progress:
         self.bar.close()
 
     def step(self, count: int) -> None:
-        """`count` more steps are done."""
+        """Move the bar by `count` updates."""
         self.bar.update(count)
 
     def numbers(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Newest training numbers, shown beside the bar."""
+        """Show the newest training numbers beside the bar."""
         if self.terminal:
             self.bar.set_description(f"epoch {epoch}/{self.epochs}", refresh=False)
-            shown = {key: f"{metrics[key]:.2f}" for key in ("loss", "reconstruction", "kl")}
-            self.bar.set_postfix(shown, refresh=False)
+            newest = {key: f"{metrics[key]:.2f}" for key in ("loss", "reconstruction", "kl")}
+            self.bar.set_postfix(newest, refresh=False)
 
     def epoch(self, record: dict[str, float]) -> None:
-        """An epoch is done. Without a terminal: one line with its numbers."""
+        """Print an epoch's numbers in one line, where there is no terminal for a bar."""
         if self.terminal:
             return
         parts = [f"epoch {record['epoch']:.0f}/{self.epochs}"]
@@ -59,20 +82,3 @@ class Progress:
             if f"{split}/loss" in record
         ]
         say("  ".join([*parts, f"{record['perf/seconds']:.1f} s"]))
-
-
-def say(line: str) -> None:
-    """A line on standard error, above a bar if there is one."""
-    tqdm.write(line, file=sys.stderr)
-
-
-def table(rows: dict[str, str]) -> str:
-    """Two aligned columns."""
-    width = max(map(len, rows))
-    return "\n".join(f"  {name:<{width}}  {text}" for name, text in rows.items())
-
-
-def quoted(path: Path) -> str:
-    """A path as it can be typed into a shell."""
-    text = str(path)
-    return text if all(c.isalnum() or c in "/._-=,+:@" for c in text) else f"'{text}'"

@@ -1,1 +1,1 @@
-"""What `vae-train` is compared with. Each runs in a process of its own: see `__main__`."""
+"""The contenders of `vae-train`. Each runs in a process of its own: see `__main__`."""

@@ -1,6 +1,4 @@
-"""One contender in this process: python -m benchmarks.contenders NAME JSON. Prints JSON last."""
-
-from __future__ import annotations
+"""Run one contender in this process: python -m benchmarks.contenders NAME JSON. Prints JSON."""
 
 import importlib
 import json
@@ -20,7 +18,7 @@ MODULES = {
 
 
 def main() -> None:
-    """Run what the arguments say."""
+    """Run the contender that the arguments name."""
     name, text = sys.argv[1:]
     module = importlib.import_module(f"benchmarks.contenders.{MODULES[name]}")
     print(MARK + json.dumps(asdict(module.run(Task.from_json(text)))), flush=True)

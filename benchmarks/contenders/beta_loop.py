@@ -1,6 +1,4 @@
-"""The Beta tutorial's loop: one curve a step, two .item() a step. Settings: beta_pdf_exact."""
-
-from __future__ import annotations
+"""The loop of the Beta tutorial: a step has one curve and two .item(). See beta_pdf_exact."""
 
 import time
 
@@ -16,7 +14,7 @@ WARM_UP = 100  # steps that are not timed
 
 
 class Network(nn.Module):
-    """100-256-2 and back, noise from torch.distributions as in the tutorial."""
+    """The network 100-256-2 and back, with noise from torch.distributions as in the tutorial."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +26,7 @@ class Network(nn.Module):
         self.normal = torch.distributions.Normal(0, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """A curve [P] -> its reconstruction [P] and the KL, a scalar."""
+        """Map a curve [P] to its reconstruction [P] and the KL, a scalar in nats."""
         hidden = torch.relu(self.hidden(x))
         mean, log_var = self.mean(hidden), self.log_var(hidden)
         sigma = torch.exp(log_var / 2)
@@ -37,7 +35,7 @@ class Network(nn.Module):
 
 
 def run(task: Task) -> Measured:
-    """Time `task.limit` steps; 100 epochs are 500,000 of them, so the rest is extrapolated."""
+    """Time `task.limit` steps. 100 epochs have 500,000 steps: the rest is extrapolated."""
     device = torch.device(task.device)
     steps = task.limit or CURVES
     torch.manual_seed(0)
@@ -57,7 +55,7 @@ def run(task: Task) -> Measured:
 
 
 def step(network: Network, optimizer: torch.optim.Optimizer, x: Tensor) -> float:
-    """One update from one curve [P]. Returns squared error + KL."""
+    """Update the weights from one curve [P]. Returns squared error + KL."""
     optimizer.zero_grad()
     reconstructed, kl = network(x)
     difference = ((x - reconstructed) ** 2).sum()

@@ -1,12 +1,11 @@
-"""The floor: a step's matrix products or convolutions alone, each by its fastest kernel here.
+"""The floor: the matrix products or convolutions of a step alone, each by its fastest kernel here.
 
-Forward, weight gradient and input gradient of every layer (no input gradient for the first); no
-bias, activation, loss, optimiser or data. Every kernel that computes a product at the precision is
-timed, the fastest ones are then run one after the other as a step does. Convolutions may each use
-another memory format, and changing between formats costs nothing here: a bound, not a promise.
+It counts forward pass, weight gradient and input gradient of every layer (no input gradient for
+the first one), and no bias, activation, loss, optimiser or data. Every kernel that computes a
+product at the precision is timed; then the fastest ones run one after the other, as in a step. Each
+convolution may use another memory format, and a change of format costs nothing here: the floor is a
+lower bound.
 """
-
-from __future__ import annotations
 
 import time
 from collections.abc import Callable
@@ -35,7 +34,7 @@ class Product(NamedTuple):
 
 @torch.no_grad()
 def run(task: Task) -> Measured:
-    """Time a step's products. An epoch counts examples / batch size steps."""
+    """Time the products of a step. An epoch counts examples / batch size steps."""
     device, dtype = torch.device(task.device), DTYPES[task.precision]
     torch.backends.cudnn.benchmark = True
     found = products(task, device, dtype)
@@ -67,7 +66,7 @@ def run(task: Task) -> Measured:
 
 
 def products(task: Task, device: torch.device, dtype: torch.dtype) -> list[Product]:
-    """All of a step's products, in the order of the layers, with operands made up."""
+    """List the products of a step in the order of the layers, with random operands."""
     shapes: list[tuple[nn.Module, Tensor, Tensor]] = []  # layer, its input, its output
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -103,7 +102,7 @@ def _linear(layer: nn.Module, before: Tensor, after: Tensor, first: bool) -> lis
 
 
 def _matmuls(left: Tensor, right: Tensor) -> dict[str, Kernel]:
-    """Kernels for left [N, K] @ right [M, K].T."""
+    """Return the kernels that compute left [N, K] @ right [M, K].T."""
     kernels: dict[str, Kernel] = {"mm": lambda: torch.mm(left, right.T)}
     if left.device.type == "cpu" and torch.backends.mkldnn.is_available():
         pointwise: Any = torch.ops.mkldnn._linear_pointwise
@@ -145,7 +144,7 @@ def _convolution(layer: nn.Module, before: Tensor, after: Tensor, first: bool) -
 
 
 def _seconds(kernel: Kernel, device: torch.device) -> float:
-    """Of one call, over as many as fill the trial's time."""
+    """Return the seconds of one call, averaged over as many as fill TRIAL_SECONDS."""
 
     def taken(calls: int) -> float:
         started = time.perf_counter()

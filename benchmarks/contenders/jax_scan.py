@@ -1,6 +1,4 @@
-"""What a speed-minded user would pick instead: JAX, the whole epoch one jitted scan; MLP only."""
-
-from __future__ import annotations
+"""JAX, the choice of a user who wants speed: the whole epoch is one jitted scan. MLP only."""
 
 import time
 from itertools import pairwise
@@ -52,7 +50,7 @@ def run(task: Task) -> Measured:
 
 
 def epoch_function(work: Work, optimizer: Any) -> Any:
-    """The jitted epoch: (state, images [N, P] in [0, 1], key) -> state, summed loss in nats."""
+    """Return the jitted epoch: (state, images [N, P] in [0, 1], key) -> state, loss in nats."""
     full, rest = divmod(work.examples, work.batch_size)
 
     def step(state: Any, images: Any, index: Any, key: Any) -> Any:
@@ -79,7 +77,7 @@ def epoch_function(work: Work, optimizer: Any) -> Any:
 
 
 def batch_loss(params: Params, x: Any, key: Any, hidden: int) -> Any:
-    """Summed loss in nats of x [B, P]."""
+    """Return the summed loss in nats of x [B, P]."""
     encoder, decoder = params[: hidden + 1], params[hidden + 1 :]
     mean, log_var = jnp.split(_forward(encoder, x), 2, axis=1)
     z = mean + jnp.exp(0.5 * log_var) * random.normal(key, mean.shape)
@@ -89,7 +87,7 @@ def batch_loss(params: Params, x: Any, key: Any, hidden: int) -> Any:
 
 
 def initialised(key: Any, work: Work) -> Params:
-    """torch's default: uniform up to 1 / sqrt(inputs)."""
+    """Draw weights as torch does by default: uniform up to 1 / sqrt(inputs)."""
     pixels = int(np.prod(work.shape))
     down = [pixels, *work.widths, 2 * work.latent_dim]
     up = [work.latent_dim, *reversed(work.widths), pixels]
@@ -113,7 +111,7 @@ def _forward(layers: Params, x: Any) -> Any:
 
 
 def _test_elbo(work: Work, params: Params, test: data.Bytes) -> float:
-    """By the same code as the others, in torch."""
+    """Measure the weights with the torch function that measures all contenders."""
     import torch
 
     from benchmarks.networks import Network, test_elbo

@@ -1,6 +1,4 @@
-"""pythae's own trainer with its defaults, given the same network; MLP only."""
-
-from __future__ import annotations
+"""pythae's own trainer with its defaults and our network. MLP only."""
 
 import logging
 import tempfile
@@ -23,7 +21,7 @@ from benchmarks.networks import Network, test_elbo
 
 
 class Encoder(BaseEncoder):
-    """The network's encoder as pythae wants it."""
+    """The network's encoder with pythae's interface."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -35,7 +33,7 @@ class Encoder(BaseEncoder):
 
 
 class Decoder(BaseDecoder):
-    """The network's decoder; pythae's loss takes probabilities."""
+    """The network's decoder with pythae's interface: its loss takes probabilities."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -46,7 +44,7 @@ class Decoder(BaseDecoder):
 
 
 class Clock(TrainingCallback):
-    """Times of epochs and the trainer's own loss."""
+    """Notes the times of the epochs and the trainer's own loss."""
 
     def __init__(self) -> None:
         self.began: list[float] = []

@@ -1,6 +1,4 @@
-"""The tutorials' way: torchvision's dataset, ToTensor an image, an eager step, .item() a step."""
-
-from __future__ import annotations
+"""The loop of most tutorials: torchvision's dataset, ToTensor, an eager step, .item() each step."""
 
 import time
 
@@ -21,7 +19,7 @@ Example = tuple[Tensor, int]
 
 
 class Pictures(Dataset[Example]):
-    """Images in memory, decoded as torchvision's own datasets do it: through PIL and ToTensor."""
+    """Images in memory, decoded as in torchvision's own datasets: through PIL and ToTensor."""
 
     def __init__(self, images: data.Bytes) -> None:
         # [N, H, W] grey, [N, H, W, 3] colour
@@ -61,7 +59,7 @@ def run(task: Task) -> Measured:
 
 
 def dataset(task: Task, train: data.Bytes) -> Dataset[Example]:
-    """MNIST from torchvision itself, other images in the same way."""
+    """Return torchvision's own MNIST, or other images as `Pictures`."""
     if task.work.data != "mnist":
         return Pictures(train)
     mnist: Dataset[Example] = MNIST(str(task.folder), train=True, transform=ToTensor())
@@ -69,7 +67,7 @@ def dataset(task: Task, train: data.Bytes) -> Dataset[Example]:
 
 
 def step(network: Network, optimizer: torch.optim.Optimizer, x: Tensor) -> float:
-    """One update from x [B, C, H, W] in [0, 1]. Returns the batch's summed loss in nats."""
+    """Update the weights from x [B, C, H, W] in [0, 1]. Returns the batch's summed loss in nats."""
     optimizer.zero_grad()
     mean, log_var = network.encode(x)
     z = mean + (0.5 * log_var).exp() * torch.randn_like(mean)

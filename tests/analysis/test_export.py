@@ -1,0 +1,50 @@
+"""task=export: the files compute what the original computes, at any batch size."""
+
+import numpy as np
+import pytest
+import torch
+
+from vae_cli.analysis import export
+from vae_cli.analysis.trained import load_run
+from vae_cli.console import UserError
+
+# of the exporters' own internals
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+@pytest.mark.parametrize("format", ["torch_export", "onnx"])
+@pytest.mark.parametrize("model", [(), ("model=conv_vae", "model.channels=[4,8]")])
+def test_exports_equal_the_original(evaluate, trained, model, format):
+    if format == "onnx":
+        pytest.importorskip("onnxruntime")
+    folder = trained("dataset=digits", "epochs=1", *model)
+    done = evaluate(folder, "task=export", f"format={format}")
+    suffix = ".onnx" if format == "onnx" else ".pt2"
+    assert done.files == {f"encoder{suffix}", f"decoder{suffix}"}
+    assert done.rows["encoder"].startswith("x [B, 1, 8, 8] -> mean, log_var; largest difference")
+    if format == "onnx":
+        return  # the task itself has compared what the files compute
+    encode, decode = (
+        torch.export.load(done.folder / f"{name}.pt2").module() for name in ("encoder", "decoder")
+    )
+    run = load_run(folder)
+    x = run.data().test.x[:7]  # a batch size that nothing was made or checked with
+    posterior = run.encode(x)
+    with torch.no_grad():
+        mean, log_var = encode(x)
+        (decoded,) = decode(posterior.mean)
+    np.testing.assert_allclose(mean, posterior.mean, atol=1e-5)
+    np.testing.assert_allclose(log_var, 2 * posterior.stddev.log(), atol=1e-5)
+    np.testing.assert_allclose(decoded, run.decode(posterior.mean), atol=1e-5)
+
+
+def test_an_autoencoders_encoder_gives_its_code(evaluate, trained):
+    folder = trained("dataset=digits", "epochs=1", "model=ae")
+    done = evaluate(folder, "task=export", "format=torch_export")
+    assert "-> code" in done.rows["encoder"]
+
+
+def test_without_onnx_the_extra_is_named(evaluate, images, monkeypatch):
+    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"vae-cli\[export\]"):
+        evaluate(images, "task=export", "format=onnx")

@@ -1,0 +1,139 @@
+"""The mathematics, against cases whose answers are known exactly."""
+
+import math
+
+import pytest
+import torch
+
+from vae_cli.analysis import measures
+from vae_cli.data.dataset import Data, Split
+from vae_cli.vae.vae import build_vae
+
+SIGMA = 0.7
+
+
+def source(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def layers(network: torch.nn.Module) -> list[torch.nn.Linear]:
+    return [layer for layer in network.modules() if isinstance(layer, torch.nn.Linear)]
+
+
+@pytest.fixture
+def linear(make_config):
+    """A linear-Gaussian VAE, x = W z + b + sigma noise, with its exact posterior and evidence.
+
+    W has orthogonal columns, so the true posterior is diagonal and the encoder can be exact.
+    """
+    overrides = ("model.hidden_sizes=[]", "model.latent_dim=2", "likelihood=gaussian")
+    config = make_config("dataset=beta_pdf", *overrides, f"likelihood.sigma={SIGMA}")
+    vae = build_vae(config, (6,))
+    weight = torch.linalg.qr(torch.randn(6, 2, generator=source(1)))[0] * torch.tensor([2.0, 0.5])
+    bias = torch.randn(6, generator=source(2))
+    variance = 1 / (1 + (weight**2).sum(0) / SIGMA**2)  # of the true posterior
+    encoder, decoder = layers(vae.model.encoder)[-1], layers(vae.model.decoder)[-1]
+    with torch.no_grad():
+        decoder.weight.copy_(weight)
+        decoder.bias.copy_(bias)
+        gain = variance[:, None] * weight.T / SIGMA**2
+        encoder.weight.copy_(torch.cat([gain, torch.zeros(2, 6)]))
+        encoder.bias.copy_(torch.cat([-gain @ bias, variance.log()]))
+    covariance = (weight @ weight.T + SIGMA**2 * torch.eye(6)).double()
+    return vae, torch.distributions.MultivariateNormal(bias.double(), covariance)
+
+
+def test_the_exact_posterior_gives_the_exact_evidence_from_one_code(linear):
+    vae, evidence = linear
+    x = evidence.sample((30,)).float()
+    values, _ = measures.log_likelihood(vae, x, 1, source())
+    torch.testing.assert_close(values, evidence.log_prob(x.double()), rtol=0, atol=1e-4)
+    _, effective = measures.log_likelihood(vae, x, 100, source())
+    torch.testing.assert_close(effective, torch.full((30,), 100.0).double())
+
+
+def test_a_worse_posterior_still_finds_the_evidence_within_its_standard_error(linear):
+    vae, evidence = linear
+    encoder = layers(vae.model.encoder)[-1]
+    with torch.no_grad():
+        encoder.weight[:2] *= 0.8
+        encoder.bias[:2] += 0.3
+        encoder.bias[2:] += 2 * math.log(1.5)  # wider than the truth, so the weights are bounded
+    x = evidence.sample((40,)).float()
+    exact = evidence.log_prob(x.double())
+    k = 20_000
+    values, effective = measures.log_likelihood(vae, x, k, source())
+    # delta method: the variance of log mean w is (1/ess - 1/K)
+    error = (1 / effective - 1 / k).sqrt()
+    assert float(((values - exact) / error).abs().max()) < 4.5
+    assert abs(float((values - exact).mean())) < 3 * float(error.norm()) / len(x)
+
+
+def test_the_sum_over_codes_is_the_same_in_any_portions(linear, monkeypatch):
+    vae, evidence = linear
+    x = evidence.sample((7,)).float()
+    whole, _ = measures.log_likelihood(vae, x, 50, source())
+    monkeypatch.setattr(measures, "VALUES", 6 * 7)  # one code an example at a time
+    parts, _ = measures.log_likelihood(vae, x, 50, source())
+    torch.testing.assert_close(whole, parts, rtol=0, atol=1e-4)
+
+
+def test_the_information_of_a_gaussian_channel():
+    # z = x + noise with x ~ N(0, 1), noise 0.5: I = log(1 + 1/0.25) / 2 (Shannon)
+    mean = torch.randn(4000, 1, generator=source(5))
+    value, error = measures.mutual_information(mean, torch.full_like(mean, 0.5), source())
+    assert value == pytest.approx(0.5 * math.log(5), abs=5 * error)
+    apart = 100.0 * torch.arange(64)[:, None]  # codes that never overlap carry log N
+    value, _ = measures.mutual_information(apart, torch.full((64, 1), 0.01), source())
+    assert value == pytest.approx(math.log(64))
+
+
+def test_bits_of_eight_bit_data_are_those_of_its_cells(make_config):
+    split, sigma = Split((torch.rand(50, 1, 4, 4, generator=source()) * 255).byte()), 0.1
+    data, binary = (Data("a", split, None, split, binarize=b) for b in ("none", "dynamic"))
+    bernoulli, gaussian = (
+        build_vae(make_config("dataset=digits", *overrides), (1, 4, 4)).likelihood
+        for overrides in ((), ("likelihood=gaussian", f"likelihood.sigma={sigma}"))
+    )
+    x = data.prepare(data.test.x, source())
+    mean = x + sigma * torch.randn(x.shape, generator=source(3))
+    log_density = float(gaussian.log_prob(x, mean[None]).mean())
+    bits, note = measures.bits_per_dimension(log_density, data, gaussian)
+    normal = torch.distributions.Normal(mean.double(), sigma)
+    mass = normal.cdf(x.double() + 0.5 / 255) - normal.cdf(x.double() - 0.5 / 255)
+    assert bits == pytest.approx(float(-mass.log2().mean()), abs=1e-3)
+    assert "8-bit" in note
+    assert measures.bits_per_dimension(-10.0, data, bernoulli)[0] is None
+    assert measures.bits_per_dimension(-10.0, binary, gaussian)[0] is None
+    bits, _ = measures.bits_per_dimension(-16 * math.log(2), binary, bernoulli)
+    assert bits == pytest.approx(1.0)
+
+
+@pytest.fixture(params=[2, 8])
+def curved(request, make_config):
+    """A decoder that bends a lot, from 2 and from 8 dimensions."""
+    overrides = ("model.hidden_sizes=[32]", "model.activation=tanh")
+    config = make_config("dataset=beta_pdf", *overrides, f"model.latent_dim={request.param}")
+    vae = build_vae(config, (20,)).requires_grad_(False)
+    layers(vae.model.decoder)[0].weight.mul_(6)
+    layers(vae.model.decoder)[-1].weight.mul_(3)
+    return vae
+
+
+def test_a_curve_that_a_code_decodes_to_is_found_again(curved):
+    z = torch.randn(1, curved.latent_dim, generator=source())
+    fit = measures.fit(curved, curved.mean(z)[0], 32, source())
+    assert fit.residual_norm < 1e-5  # the target is in float32
+    torch.testing.assert_close(fit.code.float(), z[0], rtol=0, atol=1e-3)
+
+
+def test_a_linear_decoder_is_fitted_as_least_squares_would(linear):
+    vae, _ = linear
+    target = torch.randn(6, generator=source(9))
+    decoder = layers(vae.model.decoder)[-1]
+    wanted = torch.linalg.lstsq(
+        decoder.weight.detach().double(), (target - decoder.bias.detach()).double()[:, None]
+    ).solution[:, 0]
+    fit = measures.fit(vae, target, 4, source())
+    torch.testing.assert_close(fit.code, wanted, rtol=0, atol=1e-6)
+    assert decoder.weight.dtype == torch.float32  # the model itself is untouched

@@ -1,0 +1,109 @@
+"""Which pictures a run gets, that they are there, and that drawing costs a run nothing."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
+
+from vae_cli.analysis import pictures
+from vae_cli.analysis.pictures import Pictures, draw_all, fitting
+from vae_cli.analysis.trained import TrainedRun, load_run
+from vae_cli.training.build import load_data
+from vae_cli.training.loop import train
+from vae_cli.vae.vae import build_vae
+
+DIGITS = ("dataset=digits", "dataset.test_size=70", "model.hidden_sizes=[16]")
+CURVES = ("dataset=beta_pdf", "dataset.num_curves=700", "dataset.test_size=40")
+EVERY = {"loss_curves.png", "reconstructions.png", "traversals.png", "interpolation.png"}
+IMAGES = EVERY | {"interpolation.gif"}
+VAE = {"samples.png", "code_histograms.png", "kl_bars.png"}
+PLANE, MORE = {"latent_scatter.png", "manifold.png"}, {"latent_scatter.png", "tsne.png"}
+FITTING = [
+    ((*DIGITS, "model=ae", "model.latent_dim=2"), IMAGES | PLANE),
+    ((*DIGITS, "model=ae", "model.latent_dim=3"), IMAGES | MORE),
+    ((*DIGITS, "model.latent_dim=2", "interpolate=[1,0,6]"), IMAGES | VAE | PLANE),
+    ((*DIGITS, "model.latent_dim=2", "prior=mixture"), (IMAGES | VAE | PLANE) - {"kl_bars.png"}),
+    (CURVES, EVERY | VAE | PLANE | {"residuals.png"}),
+]
+
+
+@pytest.fixture
+def run_of(make_config, tmp_path):
+    """A run that has just ended, with weights as they were drawn: run_of("beta=1", …)."""
+
+    def make(*overrides: str) -> TrainedRun:
+        config = make_config(*overrides)
+        line = {"epoch": 1, "step": 7, "train/loss": 3.0, "train/kl": 1.0}
+        (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+        data = load_data(config)
+        return TrainedRun(tmp_path, config, build_vae(config, data.shape).eval(), 1, data)
+
+    return make
+
+
+def drawn_in(folder: Path) -> set[str]:
+    return {path.name for path in (folder / "figures").iterdir()}
+
+
+@pytest.mark.parametrize(("overrides", "expected"), FITTING, ids=str)
+def test_what_fits_a_run_is_drawn(overrides, expected, run_of, caplog):
+    run = run_of(*overrides)
+    assert set(fitting(run)) == expected
+    logged = {}
+    paths = draw_all(run, run.folder, logged.__setitem__)
+    assert not caplog.records
+    assert drawn_in(run.folder) == {path.name for path in paths} == expected
+    assert set(logged) == {f"figures/{path.stem}" for path in paths if path.suffix == ".png"}
+
+
+def test_a_picture_that_fails_is_said_and_the_others_are_drawn(run_of, monkeypatch, capsys):
+    def fail(run):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(pictures, "_residuals", fail)
+    run = run_of(*CURVES)
+    draw_all(run, run.folder)
+    assert drawn_in(run.folder) == EVERY | VAE | PLANE
+    assert "residuals.png could not be drawn: no ink" in capsys.readouterr().err
+
+
+def test_a_run_gets_pictures_in_tensorboard_and_in_its_folder(make_config, tmp_path):
+    train(make_config(*DIGITS, "model.latent_dim=2", "epochs=2"), tmp_path, [Pictures()])
+    expected = IMAGES | VAE | PLANE
+    assert drawn_in(tmp_path) == expected
+    events = EventAccumulator(str(tmp_path)).Reload()
+    stills = {f"figures/{Path(name).stem}" for name in expected if name.endswith(".png")}
+    assert set(events.Tags()["images"]) == {"reconstructions", "samples"} | stills
+    assert len(events.Images("samples")) == 3  # before training and after each epoch
+    config = ProjectorConfig()
+    text_format.Parse((tmp_path / "projector_config.pbtxt").read_text(), config)
+    (embedding,) = config.embeddings
+    codes, run = np.loadtxt(tmp_path / embedding.tensor_path, delimiter="\t"), load_run(tmp_path)
+    np.testing.assert_allclose(codes[:, :2], run.codes.mean, rtol=1e-4, atol=1e-4)
+    assert codes.shape == (70, 3)  # two dimensions and a zero: the projector wants three
+
+
+def test_pictures_leave_the_model_and_random_numbers_as_they_were(make_config, tmp_path):
+    config, weights = make_config(*DIGITS, "epochs=2"), []
+    for name, observers in (("with", [Pictures()]), ("without", [])):
+        train(config, tmp_path / name, observers)
+        weights.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("override", ["beta=1", "manifold_range=[-3,3]", "model=ae"])
+def test_a_manifold_varies_the_first_code_along_a_row(override, run_of, monkeypatch):
+    run = run_of(*DIGITS, "model.latent_dim=2", "manifold_size=3", override)
+    asked, decode = [], run.decode
+    monkeypatch.setattr(run, "decode", lambda z: asked.append(z) or decode(z))
+    pictures._manifold(run)
+    (z,) = asked
+    assert (z[:, :, 0].diff(dim=1) > 0).all()
+    assert (z[:, :, 1].diff(dim=0) < 0).all()  # the second code grows upwards
+    prior = -3.0 if "range" in override else -1.645  # the 5 % quantile, or the setting
+    low = run.codes.mean[:, 0].quantile(0.05) if override == "model=ae" else prior
+    assert float(z[0, 0, 0]) == pytest.approx(float(low), abs=0.05)

@@ -1,0 +1,142 @@
+"""The tasks of vae-eval on real runs; task=export has a file of its own."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from vae_cli.analysis.trained import load_run
+from vae_cli.console import UserError
+from vae_cli.runs.saved import read_summary
+
+
+def test_metrics_are_exactly_those_of_the_run(evaluate, images):
+    done = evaluate(images, "num_codes=200")
+    found, saved = done.json("metrics.json"), read_summary(images)["metrics"]
+    known = {k: v for k, v in saved.items() if k.startswith("test/")}
+    assert {k: found[k] for k in known} == known
+    assert found["summary_difference"] == 0
+    assert found["mutual_information"] <= found["mutual_information_bound"] == math.log(200)
+    assert 0.3 < found["linear_probe"]["test_accuracy"] <= 1
+    assert found["bits_per_dimension"] is None
+    codes = load_run(images).codes
+    draws = codes.mean + codes.stddev * torch.randn(400, *codes.mean.shape)
+    variance = draws.flatten(0, 1).var(0).tolist()
+    assert found["aggregate_posterior"]["variance"] == pytest.approx(variance, rel=0.05)
+
+
+def test_the_kl_falls_into_information_and_marginal_kl(evaluate, images):
+    found = evaluate(images).json("metrics.json")  # all 297 test examples
+    parts = found["mutual_information"] + found["marginal_kl"]
+    assert parts == pytest.approx(found["test/kl"], rel=1e-5)
+
+
+WARMUP = ("beta_schedule=warmup", "beta_schedule.epochs=1")
+
+
+@pytest.mark.parametrize("more", [WARMUP, ("prior=mixture",), ("model=ae",)], ids=str)
+def test_metrics_follow_the_runs_schedule_prior_and_model(evaluate, trained, more):
+    found = evaluate(trained("dataset=digits", "epochs=1", *more)).json("metrics.json")
+    assert found["summary_difference"] == 0
+    assert (found["kl_by_dimension"] is None) == ("prior=mixture" in more)
+    assert (found["mutual_information"] is None) == ("model=ae" in more)
+
+
+def test_the_likelihood_is_a_tighter_bound_the_more_codes_there_are(evaluate, images):
+    few, many = (
+        evaluate(images, "task=nll", f"num_samples={k}").json("nll_test.json") for k in (1, 200)
+    )
+    elbo, error = read_summary(images)["metrics"]["test/elbo"], few["standard_error"]
+    assert few["log_likelihood"] == pytest.approx(elbo, abs=5 * error)
+    assert many["log_likelihood"] > few["log_likelihood"]
+
+
+def test_embeddings_are_the_posteriors_with_what_is_known_of_each(evaluate, images, curves):
+    done, run = evaluate(images, "task=embed"), load_run(images)
+    assert done.files == {"codes_train.npz", "codes_val.npz", "codes_test.npz"}
+    arrays, codes = done.npz("codes_val.npz"), run.embed("val")
+    for key in ("mean", "stddev", "kl"):
+        assert np.array_equal(arrays[key], getattr(codes, key))
+    assert np.array_equal(arrays["labels"], run.data().val.labels)
+    done, test = evaluate(curves, "task=embed"), load_run(curves).data().test
+    assert done.files == {"codes_train.npz", "codes_test.npz"}
+    assert np.array_equal(done.npz("codes_test.npz")["parameter_a"], test.parameters["a"])
+
+
+@pytest.mark.parametrize("prior", ["standard_normal", "mixture"])
+def test_samples_are_the_runs_own(evaluate, trained, prior):
+    folder = trained("dataset=digits", f"prior={prior}", "epochs=1")
+    done, run = evaluate(folder, "task=sample", "n=5", "seed=3"), load_run(folder)
+    assert done.files == {"samples.png", "samples.npz"}
+    assert np.array_equal(done.npz("samples.npz")["x"], run.sample(5, seed=3))
+    wanted = run.vae.draw_prior(5, torch.Generator().manual_seed(3))
+    assert np.array_equal(done.npz("samples.npz")["z"], wanted)
+
+
+def test_interpolation_goes_from_a_class_to_a_class(evaluate, images, curves):
+    done, test = evaluate(images, "task=interpolate", "from=3", "to=8", "steps=7"), load_run(images)
+    (name,) = {file.split(".")[0] for file in done.files}
+    assert done.files == {f"{name}.png", f"{name}.gif", f"{name}.npz"}
+    arrays, data = done.npz(f"{name}.npz"), test.data().test
+    assert data.labels[torch.from_numpy(arrays["examples"])].tolist() == [3, 8]
+    start, end = data.x[torch.from_numpy(arrays["examples"])]
+    assert np.allclose(arrays["x"], test.interpolate(start, end, 7), atol=1e-6)
+    assert np.allclose(np.diff(arrays["z"], 2, axis=0), 0, atol=1e-5)  # a straight line
+    for end in ("to=cat", "to=-1", "to=297"):
+        with pytest.raises(UserError, match=end):
+            evaluate(images, "task=interpolate", "from=3", end)
+    done = evaluate(curves, "task=interpolate", "from=3", "to=8", "steps=4")
+    assert done.files == {"interpolation_3_8.png", "interpolation_3_8.npz"}
+
+
+def test_traversals_put_the_most_active_dimension_first(evaluate, images):
+    done, run = evaluate(images, "task=traverse", "num_dims=3", "steps=5"), load_run(images)
+    arrays, kl = done.npz("traversals.npz"), run.embed("test").kl.mean(0)
+    assert arrays["dims"].tolist() == kl.argsort(descending=True)[:3].tolist()
+    assert np.allclose(arrays["x"], run.traverse(arrays["dims"], torch.linspace(-3, 3, 5)))
+    code = run.encode(run.data().test.x[4:5]).mean[0]
+    origin = evaluate(images, "task=traverse", "example=4").npz("traversals.npz")["origin"]
+    assert np.allclose(origin, code, atol=1e-6)
+
+
+@pytest.mark.parametrize("override", ["model=ae", "prior=mixture"])
+def test_other_traversals_are_measured_by_the_codes(evaluate, trained, override):
+    folder = trained("dataset=digits", "epochs=1", override)
+    arrays = evaluate(folder, "task=traverse", "limit=2", "steps=3").npz("traversals.npz")
+    mean, first = load_run(folder).codes.mean, arrays["dims"][0]
+    assert np.allclose(arrays["origin"], mean.mean(0), atol=1e-6)
+    wanted = mean[:, first].mean() + 2 * mean[:, first].std(unbiased=False)
+    assert arrays["values"][0, -1] == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_a_beta_density_is_fitted(evaluate, curves):
+    done = evaluate(curves, "task=fit", "alpha=1.7887", "beta=4.1733", "num_starts=8")
+    assert done.files == {"fit.json", "fit.npz", "fit.png"}
+    found, arrays, run = done.json("fit.json"), done.npz("fit.npz"), load_run(curves)
+    # in the data's own units, which here are logarithms of the density
+    target = torch.distributions.Beta(1.7887, 4.1733).log_prob(torch.from_numpy(arrays["grid"]))
+    assert np.allclose(arrays["target"], target, atol=1e-4)
+    norm = float((target - run.decode([found["code"]])[0]).norm())
+    assert found["residual_norm"] == pytest.approx(norm, rel=1e-3)
+    assert norm < float((target - run.reconstruct(target[None])[0]).norm())
+
+
+def test_a_target_from_a_file(evaluate, curves, tmp_path):
+    curve = load_run(curves).data().test.x[5].numpy()
+    np.save(tmp_path / "a.npy", curve)
+    np.savetxt(tmp_path / "a.csv", curve, delimiter=",")
+    (tmp_path / "short.csv").write_text("1\n2\n3\n")
+    for name in ("a.npy", "a.csv"):
+        done = evaluate(curves, "task=fit", f"target={tmp_path}/{name}", "num_starts=2")
+        assert np.allclose(done.npz("fit.npz")["target"], curve)
+    for name in ("no.npy", "short.csv"):
+        with pytest.raises(UserError, match=f"target=.*{name}"):
+            evaluate(curves, "task=fit", f"target={tmp_path}/{name}")
+
+
+def test_what_the_run_cannot_do_is_refused(trained, curves, evaluate):
+    with pytest.raises(UserError, match="task=nll"):
+        evaluate(trained("dataset=digits", "epochs=1", "model=ae"), "task=nll")
+    with pytest.raises(UserError, match="split=val"):
+        evaluate(curves, "task=nll", "split=val")

@@ -1,0 +1,66 @@
+import pytest
+import torch
+
+from vae_cli.config.datasets import Binarize
+from vae_cli.console import UserError
+from vae_cli.data.dataset import Data, Split, carve, carve_validation, derive, epoch_order
+
+CPU = torch.device("cpu")
+
+
+def numbered(count: int) -> Split:
+    x = torch.arange(count, dtype=torch.float32)[:, None]
+    return Split(x, labels=torch.arange(count), parameters={"a": x[:, 0]})
+
+
+def test_a_part_is_carved_off_without_loss_and_always_equal():
+    rest, part = carve(numbered(50), 10, "test_size")
+    assert sorted(rest.x[:, 0].tolist() + part.x[:, 0].tolist()) == list(range(50))
+    assert part.labels.tolist() == [8, 13, 16, 17, 18, 31, 36, 37, 38, 48]  # of earlier versions
+    assert part.labels.equal(part.parameters["a"].long())
+    shuffled = carve(numbered(50), 10, "test_size", shuffled=True)[1]
+    assert shuffled.labels.sort().values.equal(part.labels)
+    assert carve_validation(numbered(5), 0)[1] is None
+
+
+def test_sizes_of_null_are_a_tenth_within_bounds_and_a_part_is_smaller_than_the_whole():
+    for count, expected in ((3, 1), (99, 9), (100_000, 10_000), (300_000, 10_000)):
+        rest, val = carve_validation(numbered(count), None)
+        assert (len(rest), len(val)) == (count - expected, expected)
+    with pytest.raises(UserError, match=r"dataset\.val_size=5: .*the 5 examples"):
+        carve_validation(numbered(5), 5)
+
+
+@pytest.mark.parametrize("white", [255, 1])
+def test_prepare(white: int):
+    expected = torch.randint(0, 256, (4000, 1, 2, 2)) / 255
+    split = Split((expected * 255).round().byte() if white == 255 else expected)
+    raw, source = split.head(4000), torch.Generator()
+
+    def data(binarize: Binarize) -> Data:
+        return Data("x", split, None, split, binarize=binarize)
+
+    assert data("none").prepare(raw, source).equal(expected)
+    assert data("threshold").prepare(raw, source).equal((expected >= 0.5).float())
+    first, second = (data("dynamic").prepare(raw, source) for _ in range(2))
+    assert set(first.unique().tolist()) == {0, 1}
+    assert not first.equal(second)  # drawn anew at every look
+    assert abs(first.mean() - expected.mean()) < 0.02
+    assert data("none").value_range() == (expected.min().item(), expected.max().item())
+
+
+def test_batches_head_take_and_to_of_a_split_in_memory():
+    split = numbered(6)
+    assert [x[:, 0].tolist() for x in split.batches(None, 4)] == [[0, 1, 2, 3], [4, 5]]
+    order = torch.tensor([5, 0, 0])
+    assert [x[:, 0].tolist() for x in split.batches(order, 2)] == [[5, 0], [0]]
+    assert split.head(2)[:, 0].tolist() == [0, 1]
+    assert split.take(order).labels.tolist() == [5, 0, 0]
+    moved = Data("x", split, None, Split(split.x)).to(CPU)
+    assert moved.train.parameters["a"].equal(split.parameters["a"])
+    assert moved.val is moved.test.labels is None
+
+
+def test_randomness_is_that_of_earlier_versions():
+    assert derive(0, "noise", 1234) == 6987728443330040088
+    assert epoch_order(CPU, 1, 2, 8).tolist() == [7, 5, 4, 2, 1, 6, 3, 0]

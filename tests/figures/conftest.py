@@ -1,9 +1,0 @@
-"""The same random pictures at every run."""
-
-import pytest
-import torch
-
-
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    torch.manual_seed(0)

@@ -1,0 +1,86 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from vae_cli.config.networks import ConvConfig, MLPConfig
+from vae_cli.models.networks import ACTIVATIONS, Autoencoder, Down, Last, Up
+
+SIZES = [(1, 1), (2, 1), (1, 2), (2, 2), (3, 2), (7, 7), (5, 8)]
+
+
+def mlp(*shape: int, activation: str = "relu") -> Autoencoder:
+    settings = {"hidden_sizes": [30, 20], "latent_dim": 4, "activation": activation}
+    return MLPConfig(name="mlp_vae", **settings).build(shape, 8)
+
+
+def conv(*shape: int, channels: tuple[int, ...] = (4, 8, 8, 8)) -> Autoencoder:
+    settings = {"channels": list(channels), "latent_dim": 4, "activation": "leaky_relu"}
+    return ConvConfig(name="conv_vae", **settings).build(shape, 8)
+
+
+def sizes_of_weights(model: Autoencoder) -> list[list[int]]:
+    return [list(p.shape) for p in model.parameters() if p.ndim > 1]
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 31, 17), (5, 1, 9), (2, 64, 48), (100,)])
+def test_images_and_curves_come_out_in_their_own_shape(shape):
+    for make in [mlp, conv][: len(shape)]:  # curves have one axis: the MLP alone
+        model, x = make(*shape), torch.rand(3, *shape)
+        code = model.encode(x)
+        assert code.shape == (3, 8)
+        assert model.decode(code[:, :4]).shape == x.shape
+
+
+def test_the_schema_allows_exactly_the_activations_that_there_are():
+    assert set(MLPConfig.model_fields["activation"].annotation.__args__) == set(ACTIVATIONS)
+    for name, layer in ACTIVATIONS.items():
+        assert sum(type(m) is layer for m in mlp(6, activation=name).modules()) == 4
+
+
+def test_the_layers_have_their_sizes_there_and_back():
+    sizes = [[30, 16], [20, 30], [8, 20], [20, 4], [30, 20], [16, 30]]
+    assert sizes_of_weights(mlp(1, 4, 4)) == sizes
+    model = conv(3, 21, 10, channels=(8, 16))
+    assert model.bottleneck == (16, 6, 3)  # each convolution halves the image
+    down = [[8, 3, 3, 3], [16, 8, 3, 3], [8, 16 * 6 * 3]]
+    # a transposed convolution's weight is [in, out, 3, 3]
+    up = [[16 * 6 * 3, 4], [16, 8, 3, 3], [8, 8, 3, 3], [3, 8, 3, 3]]
+    assert sizes_of_weights(model) == down + up
+
+
+def test_batchnorm_cannot_take_one_example_of_one_pixel():
+    assert mlp(4).smallest_batch() == conv(1, 8, 8, channels=(4, 4)).smallest_batch() == 1
+    model = conv(1, 4, 4, channels=(4, 4))
+    assert model.smallest_batch() == 2
+    model.encode(torch.rand(2, 1, 4, 4))
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        model.encode(torch.rand(1, 1, 4, 4))
+
+
+def agree(layer: nn.Module, plain: nn.Module, *shape: int) -> None:
+    """Compare results and gradients of a layer and of torch's with equal parameters."""
+    torch.manual_seed(0)
+    plain.load_state_dict(layer.state_dict())
+    image = torch.randn(shape)
+    for memory in (torch.contiguous_format, torch.channels_last):
+        x = image.contiguous(memory_format=memory).requires_grad_()
+        expected, result = plain(x), layer(x)
+        torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
+        upstream = torch.randn_like(expected)
+        gradients = torch.autograd.grad(result, [x, *layer.parameters()], upstream)
+        references = torch.autograd.grad(expected, [x, *plain.parameters()], upstream)
+        torch.testing.assert_close(gradients, references, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_convolutions_are_those_of_torch(size):
+    agree(Down(4, 6, size), nn.Conv2d(4, 6, 3, stride=2, padding=1, bias=False), 3, 4, *size)
+    extra = tuple(1 - n % 2 for n in size)
+    up = nn.ConvTranspose2d(6, 4, 3, 2, 1, output_padding=extra, bias=False)
+    half = tuple(math.ceil(n / 2) for n in size)
+    agree(Up(6, 4, size), up, 3, 6, *half)
+    assert Up(6, 4, size)(torch.randn(1, 6, *half)).shape[2:] == size
+    for channels in (1, 3):
+        agree(Last(5, channels), nn.Conv2d(5, channels, 3, padding=1), 2, 5, *size)

@@ -1,0 +1,107 @@
+"""Sweeps through Hydra's own multirun: with fake jobs, and twice with real ones."""
+
+from pathlib import Path
+
+import pytest
+
+from vae_cli.runs.saved import read_metrics, read_summary
+from vae_cli.sweeps import launch
+from vae_cli.sweeps.plan import Job, plan_sweep
+
+QUICK = ("dataset=digits", "figures=none", "image_every=0", "epochs=1")
+
+
+def numbers(sweep: Path) -> dict[str, object]:
+    """What the runs of a sweep computed: metrics and weights, by folder."""
+    found: dict[str, object] = {}
+    for folder in sorted(path.parent for path in sweep.glob("*/model.safetensors")):
+        lines = [
+            {key: item for key, item in line.items() if "perf/" not in key}
+            for line in read_metrics(folder)
+        ]
+        found[folder.name] = lines, (folder / "model.safetensors").read_bytes()
+    return found
+
+
+@pytest.fixture
+def fake_job(monkeypatch, write_run, measured):
+    """Replace the training by one that leaves its folder; `codes` says how a beta's job ends."""
+    trained, codes = [], {}
+
+    def run_job(config, folder, observers=(), swept=()):
+        trained.append((folder.name, list(swept)))
+        code = codes.get(config.beta, 0)
+        status = "failed" if code else "completed"
+        write_run(folder, measured(config.beta, 1), status, config=config)
+        return code
+
+    monkeypatch.setattr(launch, "run_job", run_job)
+    return trained, codes
+
+
+def run(*overrides: str) -> int:
+    return launch.run_sweep(plan_sweep(overrides))
+
+
+@pytest.mark.usefixtures("vae_train_here")
+def test_finished_jobs_are_skipped_and_failed_ones_tried_again(fake_job, capsys):
+    trained, codes = fake_job
+    codes[2.0] = 1
+    assert run("beta=1,2,4", "seed=0,1", "hydra.sweep.dir=all") == 1
+    assert [name for name, _ in trained][:3] == ["beta=1,seed=0", "beta=1,seed=1", "beta=2,seed=0"]
+    assert all(swept == ["beta", "seed"] for _, swept in trained)
+    assert len(trained) == 6  # a failure does not end the others
+    out = capsys.readouterr().out
+    assert "job 1/6 beta=1,seed=0: test elbo -2.000" in out
+    assert "job 3/6 beta=2,seed=0: failed" in out
+    assert "4 of 6 runs completed" in out
+    assert Path("all/report.html").exists()
+
+    del codes[2.0], trained[:]
+    assert run("beta=1,2,4", "seed=0,1", "hydra.sweep.dir=all") == 0
+    assert [name for name, _ in trained] == ["beta=2,seed=0", "beta=2,seed=1"]
+    captured = capsys.readouterr()
+    assert "6 jobs: 4 are finished, 0 go on, 2 begin" in captured.err
+    assert "6 of 6 runs completed" in captured.out
+
+
+def test_a_sweep_in_worker_processes_gives_the_numbers_of_one_process(vae_train_here, vae_train):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    line = ("-m", *QUICK, "beta=1,4")
+    here = vae_train_here(*line, "hydra.sweep.dir=one")
+    assert here.returncode == 0, here.stderr
+    assert len(numbers(Path("one"))) == 2
+    workers = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=two")
+    # warnings of the plug-in are not ours to mend
+    there = vae_train(*line, *workers, PYTHONWARNINGS="ignore")
+    assert there.returncode == 0, there.stderr
+    assert numbers(Path("two")) == numbers(Path("one"))
+    assert "job 2/2 beta=4: test elbo" in there.stdout
+    assert "2 of 2 runs completed" in there.stdout
+    assert (Path("two") / "beta=1" / "console.log").exists()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # SQLAlchemy's connections
+def test_a_search_trains_prunes_and_reports(vae_train_here):
+    lr = "optimizer.lr=tag(log,interval(1e-7,1e6))"
+    early = ("hydra.sweeper.pruner_startup_trials=1", "hydra.sweeper.n_trials=5", "log_every=1")
+    search = ("hydra/sweeper=optuna", lr, *early, "hydra.sweep.dir=all")
+    done = vae_train_here("-m", *QUICK, *search, "epochs=3")
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    states = [read_summary(path)["status"] for path in sorted(Path("all").glob("trial-*"))]
+    assert set(states) == {"completed", "failed", "pruned"}
+    for path in Path("all").glob("trial-*"):
+        if read_summary(path)["status"] == "pruned":
+            assert len(read_metrics(path)) < 3
+    assert "2 of 5 runs completed" in done.stdout
+    assert "best: trial" in done.stdout
+
+
+def test_a_line_says_how_a_job_ended(measured, make_config, tmp_path):
+    job = Job(0, [], {"beta": "1", "model.latent_dim": "2"}, make_config(), tmp_path)
+    done = {"status": "completed", "metrics": measured(1.5, 20), "seconds": 1.54}
+    line = "beta=1,latent_dim=2: test elbo -21.500, reconstruction 20.000, kl 1.500, 1.5 s"
+    assert job.outcome(done) == line
+    failed = {"status": "failed", "epochs": 2, "error": "RunFailed: not finite"}
+    assert job.outcome(failed).endswith(": failed, 2/20: RunFailed: not finite")

@@ -1,0 +1,77 @@
+import math
+
+import pytest
+import torch
+
+from vae_cli.training.build import load_data
+from vae_cli.training.state import Meter, TrainState
+
+CPU = torch.device("cpu")
+
+
+def meter_of(*steps: tuple[float, int], capacity: int = 4) -> Meter:
+    """A meter with a row for each (loss, examples)."""
+    meter = Meter(capacity, CPU)
+    for loss, examples in steps:
+        add(meter, loss, examples)
+    return meter
+
+
+def add(meter: Meter, loss: float, examples: int) -> None:
+    meter.write({"loss": torch.tensor(loss), "kl": torch.tensor(2 * loss)})
+    meter.counts.append(examples)
+
+
+def test_means_weigh_examples_and_not_batches():
+    meter = meter_of((1.0, 3), (5.0, 1))
+    assert meter.read() == {"loss": 2.0, "kl": 4.0}
+    add(meter, 6.0, 4)
+    assert meter.read()["loss"] == 6.0
+    assert meter.epoch() == {"loss": 4.0, "kl": 8.0}  # of both reads
+    assert meter.epoch() == {}  # the next epoch has none yet
+
+
+@pytest.mark.parametrize("capacity", [1, 4])
+def test_a_read_that_a_checkpoint_interrupts_gives_the_same_means(capacity):
+    whole = meter_of((1.0, 2), (2.0, 2), (4.0, 1))
+    again = Meter(capacity, CPU)
+    again.load_state_dict(meter_of((1.0, 2), (2.0, 2)).state_dict())
+    add(again, 4.0, 1)
+    assert again.read() == whole.read()
+    assert again.epoch() == whole.epoch()
+
+
+def test_rows_that_are_not_finite_are_counted_and_left_out():
+    meter = meter_of((1.0, 1), (math.nan, 1), (3.0, 1), (math.inf, 1))
+    assert meter.read()["loss"] == 2.0
+    assert meter.epoch() == {"loss": 2.0, "kl": 4.0, "skipped": 2}
+    assert meter.skipped == 0
+
+
+def test_an_epoch_has_a_schedule_for_each_step(make_config):
+    config = make_config(
+        "dataset=digits", "batch_size=650", "beta=4", "optimizer.lr=0.5", "epochs=4",
+        "beta_schedule=warmup", "beta_schedule.epochs=2", "scheduler=step",
+        "scheduler.every_epochs=1", "scheduler.gamma=0.5",
+    )  # fmt: skip
+    state = TrainState(config, load_data(config), CPU)
+    assert state.schedule().tolist() == [[0, 0, 0.5], [1, 0, 0.5]]
+    state.epoch, state.step = 1, 3
+    assert state.step_of_epoch == 1
+    assert state.schedule().tolist() == [[2, 0, 0.25], [3, 0, 0.25]]
+    assert state.point() == {"schedule/beta": 2, "schedule/lr": 0.25}
+
+
+def test_the_monitored_metric_decides_and_the_warmup_comes_first(make_config):
+    config = make_config("dataset=digits", "batch_size=650", "monitor=val/kl", "epochs=4")
+    state = TrainState(config, load_data(config), CPU)
+    state.beta = state.beta._replace(final_step=4)
+    better = []
+    for state.epoch, kl in enumerate((1.0, 3.0, 2.0, 2.5), 1):
+        state.step = 2 * state.epoch
+        better.append(state.note_best({"val/kl": kl}, config))
+    assert better == [False, True, True, False]
+    assert (state.best, state.best_epoch, state.waited) == (2.0, 3, 1)
+    assert state.is_finished(config)
+    assert not state.is_finished(config.model_copy(update={"epochs": 5}))
+    assert state.is_finished(config.model_copy(update={"epochs": 5, "patience": 1}))

@@ -1,0 +1,115 @@
+import math
+
+import pytest
+import torch
+import yaml
+from torch.distributions import Bernoulli, ContinuousBernoulli, Laplace, Normal
+
+from vae_cli.config.check import schema_of
+from vae_cli.config.compose import config_dir
+from vae_cli.vae.likelihoods import Likelihood
+
+K, B, SHAPE = 3, 4, (2, 5, 3)
+PARAMS = 3 * torch.randn(K, B, *SHAPE, generator=torch.Generator().manual_seed(1))
+LOCATIONS = ["gaussian", "laplace", "squared_error", "gaussian_learned", "gaussian_optimal"]
+
+
+def likelihood(name: str, **settings: object) -> Likelihood:
+    """A likelihood with the values of its YAML file but for these settings."""
+    node = yaml.safe_load((config_dir() / f"likelihood/{name}.yaml").read_text()) | settings
+    return schema_of("likelihood", node).model_validate(node).build()
+
+
+DENSITIES = [
+    ("gaussian", {"sigma": 0.1}, lambda mean: Normal(mean, 0.1)),
+    ("gaussian", {"sigma": 3.0}, lambda mean: Normal(mean, 3.0)),
+    ("gaussian_learned", {"sigma": 3.0}, lambda mean: Normal(mean, 3.0)),
+    ("laplace", {"scale": 0.2}, lambda mean: Laplace(mean, 0.2)),
+    ("bernoulli", {}, lambda logits: Bernoulli(logits=logits)),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "make"), DENSITIES)
+def test_a_density_is_that_of_torch_distributions(name, settings, make):
+    x = torch.randint(0, 2, (B, *SHAPE)).float()
+    expected, density = make(PARAMS), likelihood(name, **settings)
+    torch.testing.assert_close(density.log_prob(x, PARAMS), expected.log_prob(x).flatten(2).sum(2))
+    assert density.mean(PARAMS).equal(expected.mean)
+
+
+def test_squared_error_is_a_gaussian_of_variance_one_half_less_its_constant():
+    x = torch.randn(B, *SHAPE)
+    gaussian = Normal(PARAMS, math.sqrt(0.5)).log_prob(x).flatten(2).sum(2)
+    expected = gaussian + 0.5 * math.log(math.pi) * math.prod(SHAPE)
+    torch.testing.assert_close(likelihood("squared_error").log_prob(x, PARAMS), expected)
+
+
+def test_bernoulli_at_extreme_logits():
+    logits = torch.tensor([[[-200.0, 200.0, -200.0, 200.0]]], requires_grad=True)
+    value = likelihood("bernoulli").log_prob(torch.tensor([[0.0, 1.0, 1.0, 0.0]]), logits)
+    value.sum().backward()
+    assert value.item() == pytest.approx(-400)
+    assert logits.grad.flatten().tolist() == pytest.approx([0, 0, 1, -1])
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "continuous_bernoulli"])
+def test_gradients_by_finite_differences(name):
+    x = torch.rand(1, 7, dtype=torch.double)
+    logits = torch.tensor([[[-9.0, -1.0, -0.02, 0.0, 0.02, 1.0, 9.0]]], dtype=torch.double)
+    inputs = (logits.requires_grad_(),)
+    assert torch.autograd.gradcheck(lambda p: likelihood(name).log_prob(x, p), inputs)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 0.1, 3.0, 8.0])
+def test_continuous_bernoulli(scale):
+    torch.manual_seed(0)
+    x, logits = torch.rand(B, *SHAPE), scale * torch.randn(K, B, *SHAPE)
+    reference = ContinuousBernoulli(logits=logits.double())
+    density = likelihood("continuous_bernoulli")
+    expected = reference.log_prob(x.double()).flatten(2).sum(2).float()
+    torch.testing.assert_close(density.log_prob(x, logits), expected, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(density.mean(logits), reference.mean.float(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", LOCATIONS)
+def test_the_mean_can_be_a_sigmoid(name):
+    x = torch.rand(B, *SHAPE)
+    density, identity = likelihood(name, output="sigmoid"), likelihood(name)
+    assert density.mean(PARAMS).equal(PARAMS.sigmoid())
+    assert density.log_prob(x, PARAMS).equal(identity.log_prob(x, PARAMS.sigmoid()))
+
+
+def test_a_learned_and_an_optimal_sigma_are_the_best_there_is():
+    torch.manual_seed(0)
+    x, params = torch.randn(50, 20) * 0.3, torch.zeros(1, 50, 20)
+    sigma = x.square().mean().sqrt()
+    learned = likelihood("gaussian_learned")
+    optimizer = torch.optim.Adam(learned.parameters(), lr=0.05)
+    for _ in range(300):
+        optimizer.zero_grad()
+        (-learned.log_prob(x, params).mean()).backward()
+        optimizer.step()
+    assert learned.log_sigma.exp().item() == pytest.approx(sigma.item(), rel=1e-3)
+    optimal = likelihood("gaussian_optimal", momentum=1.0)
+    best = optimal.log_prob(x, params).mean()
+    for other in (0.9, 1.0, 1.1):
+        assert best >= Normal(params, other * sigma).log_prob(x).sum(-1).mean() - 1e-4
+    # measured with the variance that training left, whatever is measured
+    expected = Normal(params, sigma).log_prob(0.5 * x).sum(-1)
+    torch.testing.assert_close(optimal.eval().log_prob(0.5 * x, params), expected)
+    floor = likelihood("gaussian_optimal", min_sigma=0.1, momentum=0.05)
+    assert floor.log_prob(params[0], params).isfinite().all()  # a running mean from 1
+    assert floor.variance.item() == pytest.approx(0.95 * 1.0 + 0.05 * 0.1**2)
+
+
+def test_a_likelihood_says_what_its_numbers_are():
+    bernoulli = likelihood("bernoulli")
+    assert bernoulli.domain == "binary"
+    assert bernoulli.note(x_is_binary=True) is None
+    assert "grey values" in bernoulli.note(x_is_binary=False)
+    assert likelihood("continuous_bernoulli").domain == "unit"
+    for name in LOCATIONS:
+        density = likelihood(name)
+        assert density.domain == "real"
+        assert density.normalised == (name != "squared_error")
+        assert (density.note(x_is_binary=False) is None) == density.normalised

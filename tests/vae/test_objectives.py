@@ -1,0 +1,194 @@
+import pytest
+import torch
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
+
+from vae_cli.config import losses
+from vae_cli.config.networks import MixtureConfig, StandardNormalConfig
+from vae_cli.config.registry import Component
+from vae_cli.console import UserError
+from vae_cli.vae.latent import DiagonalGaussian, Point, Posterior, Prior
+from vae_cli.vae.objectives import Drawn, Weight
+
+NORMAL = StandardNormalConfig(name="standard_normal").build(2)
+ELBO = losses.ElboConfig(name="elbo", num_samples=1, free_bits=0.0).build()
+IWAE = losses.IWAEConfig(name="iwae", num_samples=1).build()
+TCVAE = losses.BetaTCVAEConfig(name="beta_tcvae", num_samples=1).build()
+close = torch.testing.assert_close
+
+
+def weight(beta: float = 1.0, capacity: float = 0.0) -> Weight:
+    return Weight(torch.tensor(beta), torch.tensor(capacity))
+
+
+def drawn(posterior: Posterior, samples: int = 1, prior: Prior = NORMAL) -> Drawn:
+    """A batch with random codes and likelihoods, of priors that are not made of posteriors."""
+    noise = torch.randn(samples, *posterior.mean.shape, dtype=posterior.mean.dtype)
+    log_likelihood = torch.randn(noise.shape[:2])
+    return Drawn(posterior, posterior.sample(noise), log_likelihood, prior, encode=Point)
+
+
+def gaussian(batch: int = 6) -> DiagonalGaussian:
+    torch.manual_seed(0)
+    return DiagonalGaussian(torch.randn(batch, 2), torch.randn(batch, 2))
+
+
+def mixture(components: int) -> Prior:
+    return MixtureConfig(name="mixture", components=components).build(2)
+
+
+def test_elbo_is_reconstruction_plus_beta_kl_in_nats_an_example():
+    batch = drawn(gaussian(), samples=3)
+    loss, metrics = ELBO(batch, weight(4.0))
+    plain = Normal(batch.posterior.mean, batch.posterior.stddev)
+    kl = kl_divergence(plain, Normal(0.0, 1.0)).sum(1).mean()
+    close(loss, -batch.log_likelihood.mean() + 4 * kl)
+    # whatever beta is trained with, the elbo is that of beta = 1
+    reconstruction, elbo = -batch.log_likelihood.mean(), batch.log_likelihood.mean() - kl
+    close(metrics, {"loss": loss, "reconstruction": reconstruction, "kl": kl, "elbo": elbo})
+    assert not any(term.requires_grad for term in metrics.values())
+
+
+def test_elbo_of_a_plain_autoencoder_is_its_reconstruction_and_needs_no_density():
+    batch = drawn(Point(torch.randn(5, 2)))  # its density is a TypeError
+    loss, metrics = ELBO(batch, weight(7.0))
+    assert metrics["kl"] == 0
+    close(loss, -batch.log_likelihood.mean())
+
+
+@pytest.fixture(scope="module")
+def linear_gaussian():
+    """p(z) = N(0, I), p(x|z) = N(W z + b, s^2 I): evidence and posterior are exact.
+
+    With W's columns orthogonal the posterior is diagonal, so a bound can be tight.
+    """
+    torch.manual_seed(0)
+    s = 0.7
+    W = torch.linalg.qr(torch.randn(5, 2, dtype=torch.double))[0] * torch.tensor([1.5, 0.6])
+    b, x = torch.randn(5, dtype=torch.double), torch.randn(4, 5, dtype=torch.double)
+    evidence = MultivariateNormal(b, W @ W.T + s**2 * torch.eye(5)).log_prob(x).mean()
+    precision = 1 + (W**2).sum(0) / s**2
+    mean = ((x - b) @ W / s**2) / precision
+
+    def draw(posterior: Posterior, samples: int) -> Drawn:
+        batch = drawn(posterior, samples)
+        batch.log_likelihood = Normal(batch.code.z @ W.T + b, s).log_prob(x).sum(-1)
+        return batch
+
+    return mean, (-precision.log()).expand_as(mean), evidence, draw
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.4])
+def test_elbo_is_the_evidence_less_the_divergence_from_the_exact_posterior(linear_gaussian, shift):
+    mean, log_var, evidence, draw = linear_gaussian
+    posterior = DiagonalGaussian(mean + shift, log_var + shift)
+    exact = Normal(mean, (log_var / 2).exp())
+    gap = kl_divergence(Normal(posterior.mean, posterior.stddev), exact).sum(1).mean()
+    batch = draw(posterior, 100_000)
+    error = batch.log_likelihood.std(0).mean() / 100_000**0.5
+    assert abs(evidence - ELBO(batch, weight()).metrics["elbo"] - gap) < 4 * error
+
+
+def test_iwae_reaches_the_evidence_from_a_wrong_posterior(linear_gaussian):
+    mean, log_var, evidence, draw = linear_gaussian
+    posterior = DiagonalGaussian(mean + 0.3, log_var + 0.5)
+    means, errors = {}, {}
+    for samples, repeats in ((1, 1500), (10, 1500), (100_000, 15)):
+        losses = [IWAE(draw(posterior, samples), weight()).loss for _ in range(repeats)]
+        bounds = -torch.stack(losses)
+        means[samples], errors[samples] = float(bounds.mean()), float(bounds.std() / repeats**0.5)
+    assert abs(means[100_000] - evidence) < 4 * errors[100_000]
+    assert means[1] + 4 * errors[1] < means[10] < means[100_000]  # tighter with more codes
+    # with one code the bound is the ELBO
+    elbo = ELBO(draw(posterior, 100_000), weight()).metrics["elbo"]
+    assert abs(means[1] - elbo) < 4 * errors[1]
+    # from the exact posterior any number of codes reaches it
+    exact = IWAE(draw(DiagonalGaussian(mean, log_var), 3), weight())
+    assert float(-exact.loss) == pytest.approx(float(evidence), rel=1e-6)
+
+
+def test_free_bits_charge_no_less_than_their_sum():
+    mean = torch.tensor([[2.0, 0.0], [2.0, 0.0]], requires_grad=True)
+    batch = drawn(DiagonalGaussian(mean, torch.zeros(2, 2)))  # KL of the dimensions: 2 and 0
+    elbo = losses.ElboConfig(name="elbo", num_samples=1, free_bits=0.5).build()
+    loss, metrics = elbo(batch, weight(3.0))
+    close(loss - metrics["reconstruction"], torch.tensor(3 * (2 + 0.5)))
+    assert metrics["kl"].item() == pytest.approx(2)  # reported as it is
+    assert torch.autograd.grad(loss, mean)[0][:, 1].eq(0).all()
+
+
+@pytest.mark.parametrize(("capacity", "cost"), [(0.0, 2.0), (1.5, 0.5), (2.0, 0.0), (5.0, 3.0)])
+def test_capacity_asks_for_an_amount_of_kl(capacity, cost):
+    batch = drawn(DiagonalGaussian(torch.full((2, 2), 2**0.5), torch.zeros(2, 2)))  # KL 2
+    loss, metrics = ELBO(batch, weight(10.0, capacity))
+    close(loss - metrics["reconstruction"], torch.tensor(10 * cost))
+    close(metrics["elbo"], batch.log_likelihood.mean() - 2)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.8])
+def test_total_correlation_of_a_gaussian_aggregate(rho):
+    # a batch whose posterior means follow a correlated Gaussian: the aggregate is nearly that
+    # Gaussian, whose total correlation is -log(1 - rho^2) / 2
+    torch.manual_seed(0)
+    covariance = torch.tensor([[1.0, rho], [rho, 1.0]])
+    means = MultivariateNormal(torch.zeros(2), covariance).sample((2000,))
+    batch = drawn(DiagonalGaussian(means, torch.full((2000, 2), -3.0)))
+    spread = covariance + torch.exp(torch.tensor(-3.0)) * torch.eye(2)
+    expected = -0.5 * torch.logdet(spread) + 0.5 * spread.diagonal().log().sum()
+    elbo, (loss, metrics) = ELBO(batch, weight()).loss, TCVAE(batch, weight(5.0))
+    close(metrics["total_correlation"], expected, rtol=0, atol=0.06)
+    close(loss, elbo + 4 * metrics["total_correlation"])
+    close(TCVAE(batch, weight()).loss, elbo)
+
+
+def test_a_kl_without_a_closed_form_is_estimated():
+    class Unknown(DiagonalGaussian):
+        def kl_to_standard_normal(self) -> None:
+            return None
+
+    batch = drawn(Unknown(gaussian().mean, gaussian().log_var), 100_000)
+    exact, error = NORMAL.exact_kl(gaussian()), batch.log_ratio.std(0) / 100_000**0.5
+    assert batch.kl.by_dimension is None
+    assert ((batch.kl.total - exact.by_dimension.sum(-1)).abs() < 4 * error).all()
+
+
+def test_under_a_mixture_the_elbo_has_the_mean_log_ratio_for_a_kl():
+    batch = drawn(gaussian(), 4, mixture(3))
+    loss, metrics = ELBO(batch, weight(2.0))
+    log_p = batch.prior.log_prob(batch.code.z, batch.encode)
+    kl = (batch.posterior.log_prob(batch.code.z) - log_p).mean()
+    close(metrics["kl"], kl.detach())
+    close(loss, metrics["reconstruction"] + 2 * kl)
+    assert torch.autograd.grad(loss, batch.prior.means)[0].ne(0).any()
+    one = drawn(gaussian(), 1, mixture(3))  # with one code IWAE is the ELBO
+    close(tuple(IWAE(one, weight())), tuple(ELBO(one, weight())))
+
+
+def test_an_estimated_kl_below_zero_is_not_turned_around():
+    batch = drawn(gaussian(), 1, mixture(3))
+    batch._log_ratio = torch.full((1, 6), 0.25)  # the codes happen to suit p(z)
+    free = ELBO(batch, weight(0.0)).loss
+    close(ELBO(batch, weight(2.0)).loss - free, torch.tensor(-0.5))
+    close(ELBO(batch, weight(2.0, capacity=1.0)).loss - free, torch.tensor(2 * 1.25))
+
+
+def follow(config: Component, betas: dict, final: int, capacities: dict) -> None:
+    schedule = config.build(4.0, 10, 20)  # beta, steps of an epoch, epochs
+    assert {step: schedule.beta_at(step) for step in betas} == betas
+    assert {step: schedule.capacity_at(step) for step in capacities} == capacities
+    assert schedule.final_step == final
+
+
+def test_the_weight_of_the_kl_by_step():
+    follow(losses.ConstantBetaConfig(name="constant"), {0: 4, 5: 4, 1000: 4}, 0, {7: 0})
+    warmup = losses.WarmupBetaConfig(name="warmup", start=0.0, epochs=2.0, steps=None)
+    follow(warmup, {0: 0, 5: 1, 10: 2, 20: 4, 21: 4}, 20, {7: 0})
+    warmup = losses.WarmupBetaConfig(name="warmup", start=2.0, epochs=2.0, steps=4)
+    follow(warmup, {0: 2, 1: 2.5, 2: 3, 3: 3.5, 4: 4, 5: 4}, 4, {7: 0})
+    with pytest.raises(UserError, match=r"beta_schedule\.steps=4"):
+        warmup.build(3.0, 3, 1)  # longer than the training
+    # 200 steps, cycles of 100, each with a rise of 50
+    cyclical = losses.CyclicalBetaConfig(name="cyclical", cycles=2, rise=0.5)
+    betas = {0: 0, 25: 2, 50: 4, 99: 4, 100: 0, 125: 2, 150: 4, 199: 4, 225: 4}
+    follow(cyclical, betas, 150, {7: 0})
+    capacity = losses.CapacityBetaConfig(name="capacity", capacity=8.0, epochs=2.0)
+    follow(capacity, {0: 4, 10: 4, 30: 4}, 20, {0: 0, 10: 4, 20: 8, 30: 8})

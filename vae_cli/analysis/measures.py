@@ -1,0 +1,162 @@
+"""Measure what a trained model has learned. N examples, K codes for each, Z dimensions, nats."""
+
+import copy
+import math
+import warnings
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from vae_cli.data.dataset import Data
+from vae_cli.training.evaluation import Codes, evaluating
+from vae_cli.vae.likelihoods import Likelihood
+from vae_cli.vae.vae import VAE
+
+Estimate = tuple[float, float]  # a number and its standard error
+VALUES = 2**22  # numbers that are kept at a time: memory does not grow with N or K
+
+
+def mean_and_error(values: Tensor) -> Estimate:
+    """Average over examples [N]. -> the mean and its standard error, std / sqrt(N)."""
+    return float(values.mean()), float(values.std()) / math.sqrt(len(values))
+
+
+@torch.no_grad()
+def log_likelihood(vae: VAE, x: Tensor, count: int, source: torch.Generator) -> list[Tensor]:
+    """Estimate log p(x) as log (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x), z_k ~ q(z|x), K = count.
+
+    In expectation a lower bound that grows with K (Burda et al. 2016, section 5). x [N, *shape].
+    -> log p(x), and the effective number of codes (sum w)^2 / sum w^2 (Kong 1992), [N] float64 on
+    the CPU. Raises TypeError for a plain autoencoder, whose codes have no density.
+    """
+    results = []
+    with evaluating(vae):
+        for examples in x.split(50):
+            posterior = vae.encode(examples)
+            first = torch.full((len(examples),), -math.inf, dtype=torch.float64)
+            second = first.clone()  # log-sum-exp of the weights, and of their squares
+            portion = max(1, VALUES // examples.numel())
+            for begin in range(0, count, portion):
+                shape = (min(portion, count - begin), len(examples), vae.latent_dim)
+                z = posterior.sample(torch.randn(shape, generator=source, device=x.device)).z
+                log_weight = vae.likelihood.log_prob(examples, vae.decode(z))  # [K, B]
+                log_weight = log_weight + vae.prior.log_prob(z, vae.encode) - posterior.log_prob(z)
+                log_weight = log_weight.cpu().double()
+                first = torch.logaddexp(first, log_weight.logsumexp(0))
+                second = torch.logaddexp(second, (2 * log_weight).logsumexp(0))
+            results.append((first - math.log(count), (2 * first - second).exp()))
+    return [torch.cat(part) for part in zip(*results, strict=True)]
+
+
+def bits_per_dimension(elbo: float, data: Data, likelihood: Likelihood) -> tuple[float | None, str]:
+    """Bound the code length in bits a data dimension from above, and say what that assumes.
+
+    -elbo / (D ln 2) for binary data; log2(255) more for 8-bit values k / 255 under a density, whose
+    cells have the width 1/255. Otherwise None and the reason.
+    """
+    bits = -elbo / (math.prod(data.shape) * math.log(2))
+    if not likelihood.normalised:
+        return None, "the likelihood is not normalised (use gaussian)"
+    if likelihood.domain == "binary":
+        if data.binarize == "none":
+            return None, "the likelihood gives no probability of grey values"
+        return bits, f"{data.binarize} binarised data, probability of 0 and 1"
+    if data.binarize != "none":
+        return None, "a density at binary values is no probability (use bernoulli)"
+    if data.train.x.dtype != torch.uint8:
+        return None, "the data is not stored in 8 bits"
+    how = "8-bit values k/255, probability = density x 1/255, no dequantisation noise"
+    return bits + math.log2(255), how
+
+
+def mutual_information(mean: Tensor, stddev: Tensor, source: torch.Generator) -> Estimate:
+    """Estimate I_q(x; z) from posteriors [N, Z] in nats. -> the estimate, its standard error.
+
+    The mean of log q(z_n|x_n) - log (1/N) sum_m q(z_n|x_m), z_n ~ q(z|x_n), at most log N: the
+    index-code mutual information of Hoffman & Johnson 2016. `source` is on the CPU.
+    """
+    mean, stddev = mean.double(), stddev.double()
+    z = mean + stddev * torch.randn(mean.shape, generator=source, dtype=torch.float64)
+    log_scale = stddev.log().sum(1)  # [N]; constants cancel between the two terms
+    own = -0.5 * ((z - mean) / stddev).square().sum(1) - log_scale
+    # sum_d ((z - mean) / stddev)^2 as matrix products, all pairs [rows, N] a block at a time
+    precision = stddev.square().reciprocal()
+    scaled, offset = mean * precision, (mean.square() * precision).sum(1)
+    mixtures = []
+    for rows in z.split(max(1, VALUES // len(z))):
+        squared = rows.square() @ precision.T - 2 * rows @ scaled.T + offset
+        mixtures.append((-0.5 * squared - log_scale).logsumexp(1) - math.log(len(z)))
+    return mean_and_error(own - torch.cat(mixtures))
+
+
+def most_active(codes: Codes) -> list[int]:
+    """Order latent dimensions by falling mean KL or, where there is none, variance of the mean."""
+    kl = torch.zeros(1) if codes.kl is None else codes.kl.mean(0)
+    activity = kl if bool((kl > 0).any()) else codes.mean.var(0, unbiased=False)
+    order: list[int] = activity.argsort(descending=True, stable=True).tolist()
+    return order
+
+
+def linear_probe(train: Codes, labels: Tensor, test: Codes, truth: Tensor) -> dict[str, float]:
+    """Fit a logistic regression to the training codes' standardised means, and score it.
+
+    scikit-learn's, with its own L2 penalty (C = 1), at most 1,000 iterations of L-BFGS.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    with warnings.catch_warnings(action="ignore"):  # reported as `converged`
+        classifier.fit(train.mean.numpy(), labels.cpu().numpy())
+    return {
+        "train_accuracy": float(classifier.score(train.mean.numpy(), labels.cpu().numpy())),
+        "test_accuracy": float(classifier.score(test.mean.numpy(), truth.cpu().numpy())),
+        "converged": bool(classifier[-1].n_iter_.max() < 1000),
+    }
+
+
+def line(stops: Tensor, steps: int) -> Tensor:
+    """Walk straight from stop to stop, both ends included. [L + 1, Z] -> [L, steps, Z]."""
+    share = torch.linspace(0, 1, steps, device=stops.device)[:, None]
+    return torch.lerp(stops[:-1, None], stops[1:, None], share)
+
+
+class Fit(NamedTuple):
+    """The result of `fit`, on the CPU in float64."""
+
+    code: Tensor  # [Z]
+    decoded: Tensor  # [*shape] E[x|z]
+    residual_norm: float  # ||target - decoded||_2 in the data's own units
+
+
+def fit(vae: VAE, target: Tensor, num_starts: int, source: torch.Generator) -> Fit:
+    """Find the z that minimises ||target - E[x|z]||_2. target [*shape], source on the CPU.
+
+    Least squares by trust regions (scipy) in float64, from the best 8 of `num_starts` codes: the
+    target's own posterior mean, 0, and draws from the prior.
+    """
+    from scipy.optimize import least_squares
+
+    double, wanted = copy.deepcopy(vae).cpu().eval().requires_grad_(False), target.cpu().double()
+    encoded = double.encode(wanted.float()[None]).mean  # [1, Z]
+    draws = double.draw_prior(max(0, num_starts - 2), source)
+    starts = torch.cat([encoded, torch.zeros_like(encoded), draws]).double()
+    double.double()
+
+    def decode(z: Tensor) -> Tensor:  # [N, Z] -> [N, *shape]; VAE.decode returns float32
+        return double.likelihood.mean(double.model.decode(z)[None])[0]
+
+    def residuals(z: Any) -> Tensor:  # [Z] -> [P]
+        return (decode(torch.as_tensor(z)[None])[0] - wanted).flatten()
+
+    slopes: Any = torch.func.jacrev(residuals)  # [Z] -> [P, Z]
+    best = (decode(starts) - wanted).flatten(1).norm(dim=1).argsort()[:8]
+    how = dict.fromkeys(("xtol", "ftol", "gtol"), 1e-12)
+    searches = [
+        least_squares(residuals, start, lambda z: slopes(torch.as_tensor(z)).numpy(), **how)
+        for start in starts[best].numpy()
+    ]
+    code = torch.from_numpy(min(searches, key=lambda search: search.cost).x)
+    return Fit(code, decode(code[None])[0], float(residuals(code).norm()))

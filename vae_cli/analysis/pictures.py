@@ -1,0 +1,252 @@
+"""Which pictures a run gets: in TensorBoard while it trains, in `figures/` when it has finished.
+
+`fitting` lists the latter. Inputs and draws from the prior depend on the seed alone, so pictures of
+two runs can be laid side by side.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+from torch.nn import functional as F
+
+from vae_cli.analysis import figures, measures
+from vae_cli.analysis.figures import EMBEDDED, PALETTE, POINTS, TRAVERSED, panels
+from vae_cli.analysis.trained import TrainedRun
+from vae_cli.console import UserError, say
+from vae_cli.data.dataset import generator
+from vae_cli.runs.saved import read_metrics
+from vae_cli.training.evaluation import Evaluation, evaluating
+from vae_cli.training.loop import Observer, Training
+from vae_cli.vae.vae import build_vae
+
+log = logging.getLogger(__name__)
+Walk = dict[str, Tensor]  # codes and what they decode to, by their names in an npz
+Maker = Callable[[TrainedRun], Figure | Tensor]  # of a picture, or of the images of a film
+
+
+def _inputs(run: TrainedRun, count: int) -> Tensor:
+    """Return the first test examples as the network takes them. -> [count, *shape]."""
+    source = generator(run.device, run.config.seed, "pictures", "inputs")
+    return run.data().prepare(run.data().test.head(count).to(run.device), source)
+
+
+def _reconstructions(run: TrainedRun) -> Figure:
+    # the run's seed, so the weights that the training started from
+    untrained = build_vae(run.config, run.shape).to(run.device).eval()
+    before = TrainedRun(run.folder, run.config, untrained, epoch=0)
+    x, curves = _inputs(run, 10 if run.has_images else 8), run.data().curves
+    table = torch.stack([x, before.reconstruct(x), run.reconstruct(x)])
+    names = ("original", "before training", "after training")
+    if run.has_images:
+        return figures.sheet(table, "Reconstructions", curves, rows=names)
+    return figures.sheet(table.transpose(0, 1), "Reconstructions", curves, columns=names)
+
+
+def _residuals(run: TrainedRun) -> Figure:
+    x, title = _inputs(run, 8), "Reconstruction minus original, in the units of the data"
+    return figures.sheet((run.reconstruct(x) - x)[:, None], title, None)
+
+
+def samples(run: TrainedRun, n: int) -> tuple[Walk, Figure]:
+    """Decode n draws from the prior. -> z [n, Z] and x [n, *shape], and a picture."""
+    z = run.draw_codes(n, run.config.seed)
+    x = run.decode(z)
+    columns = min(8, n)
+    table = x[: n - n % columns].unflatten(0, (-1, columns))  # full rows only
+    return {"z": z, "x": x}, figures.sheet(table, "Samples from the prior", run.data().curves)
+
+
+def _loss_curves(run: TrainedRun) -> Figure:
+    """Draw metrics in nats over the epochs, in training and validation, a panel each."""
+    # an autoencoder's KL is 0 and its ELBO the reconstruction's negative
+    metrics = ("loss", "reconstruction", "kl", "elbo")[: 4 if run.config.is_generative else 2]
+    title, history = "Training history", read_metrics(run.folder)
+    figure, axes = panels(len(metrics), 2, (3.6, 2.7), title, "epoch", "nats per example")
+    for ax, metric in zip(axes, metrics, strict=True):
+        for split, colour in (("train", PALETTE[0]), ("val", PALETTE[6])):
+            values = [line.get(f"{split}/{metric}", math.nan) for line in history]
+            ax.plot([line["epoch"] for line in history], values, ".-", color=colour, label=split)
+        ax.set_title(metric.upper() if metric in ("kl", "elbo") else metric, fontsize=10)
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes[0].legend(fontsize=8)
+    return figure
+
+
+def _manifold(run: TrainedRun) -> Figure:
+    size, chosen = run.config.manifold_size, run.config.manifold_range
+    if chosen is not None:
+        values, where = torch.linspace(chosen[0], chosen[1], size)[:, None].expand(-1, 2), ""
+    else:  # even steps in probability: every cell stands for as many codes as the next
+        points, where = run.codes.mean, ", at quantiles of the test codes"
+        if run.config.is_generative:
+            points, where = run.draw_codes(POINTS, run.config.seed), ", at quantiles of the prior"
+        values = points.cpu().quantile(torch.linspace(0.05, 0.95, size), dim=0)
+    across, up = values[:, 0], values[:, 1].flip(0)  # the second code grows upwards
+    x = run.decode(torch.cartesian_prod(up, across).flip(-1).unflatten(0, (size, size)))
+    rows, columns = [f"z2 = {v:.2f}" for v in up.tolist()], [f"{v:.2f}" for v in across.tolist()]
+    return figures.sheet(x, f"Decoded manifold{where}", run.data().curves, rows, columns, "z1")
+
+
+def walk_along(
+    run: TrainedRun, count: int | None, steps: int, limit: float, origin: Tensor | None = None
+) -> tuple[Walk, Figure]:
+    """Vary the `count` most active dimensions one at a time, the others at origin [Z].
+
+    From -limit to limit around 0 or, of an autoencoder and of a prior that is not factorised,
+    around the mean code in standard deviations of the codes. -> dims [D], values [D, S], origin,
+    x [D, S, *shape], and a picture with a row for each dimension.
+    """
+    dims = measures.most_active(run.codes)[:count]
+    scale, centre = torch.std_mean(run.codes.mean, dim=0, unbiased=False)
+    along = "standard deviations of the code"
+    if run.config.is_generative and run.config.prior.factorised:
+        scale, centre, along = torch.ones_like(scale), torch.zeros_like(centre), "value of the code"
+    ticks, chosen = torch.linspace(-limit, limit, steps), torch.tensor(dims)
+    values = centre[chosen, None] + scale[chosen, None] * ticks
+    origin = centre if origin is None else origin
+    x, kl = run.traverse(chosen, values, origin), run.kl
+    rows = [f"z{dim + 1}" + ("" if kl is None else f" (KL {kl[dim]:.2g})") for dim in dims]
+    columns = [f"{round(tick, 5) + 0.0:.2g}" for tick in ticks.tolist()]
+    title = "Traversals, the most active dimension first"
+    figure = figures.sheet(x, title, run.data().curves, rows, columns, along)
+    return {"dims": chosen, "values": values, "origin": origin, "x": x}, figure
+
+
+def _traversals(run: TrainedRun) -> Figure:
+    return walk_along(run, TRAVERSED, 11, 3.0 if run.config.is_generative else 2.0)[1]
+
+
+def find_example(run: TrainedRun, setting: str, text: str, by: str) -> int:
+    """Return the number of a test example: the first one of a class, given by its name or number.
+
+    by=index, or data without labels: the example with this number. Raises UserError.
+    """
+    labels, names = run.data().test.labels, run.data().class_names
+    if by == "index" or labels is None:
+        labels, names = torch.arange(len(run.data().test)), ()
+    number = names.index(text) if text in names else int(text) if text.isdecimal() else -1
+    found = (labels == number).nonzero()
+    if len(found) == 0:
+        known = f"a class ({', '.join(names)})" if names else f"a number from 0 to {labels.max()}"
+        raise UserError(f"{setting}={text}: no such test example; give {known}")
+    return int(found[0])
+
+
+def walk_between(run: TrainedRun, stops: Sequence[int], steps: int) -> tuple[Walk, Figure]:
+    """Walk straight from test example to test example, L legs.
+
+    -> z [L, steps, Z] and x [L, steps, *shape], and a picture with a row for each leg.
+    """
+    examples = torch.stack([run.example(index) for index in stops])
+    z = measures.line(run.encode(examples).mean, steps)
+    x, names = run.decode(z), [run.name_of(index) for index in stops]
+    rows = [f"{start} → {end}" for start, end in pairwise(names)]
+    ends = ["start", *[""] * (steps - 2), "end"]
+    along = "" if run.has_images else "way between the codes"
+    figure = figures.sheet(x, "Interpolation", run.data().curves, rows, ends, along)
+    return {"z": z, "x": x}, figure
+
+
+def _interpolation(run: TrainedRun, steps: int) -> tuple[Walk, Figure]:
+    """Walk between the first examples of the classes in `interpolate`, else the first two."""
+    labels, chosen = run.data().test.labels, run.config.interpolate
+    chosen = chosen or ([] if labels is None else labels.unique()[:2].tolist())
+    stops = [find_example(run, "interpolate", str(label), "label") for label in chosen]
+    return walk_between(run, stops if len(stops) > 1 else [0, 1], steps)
+
+
+def fitting(run: TrainedRun) -> dict[str, Maker]:
+    """List the pictures that fit a run: file in figures/ -> what draws it."""
+    vae, images, size = run.config.is_generative, run.has_images, run.vae.latent_dim
+    varied = bool(run.codes.mean.var(0).max() > 1e-12)  # else t-SNE would show rounding errors
+    table: dict[str, tuple[bool, Maker]] = {
+        "loss_curves.png": (bool(read_metrics(run.folder)), _loss_curves),
+        "reconstructions.png": (True, _reconstructions),
+        "residuals.png": (not images, _residuals),
+        "samples.png": (vae, lambda run: samples(run, 64)[1]),
+        "latent_scatter.png": (size >= 2, figures.latent_scatter),
+        "manifold.png": (size == 2, _manifold),
+        "traversals.png": (True, _traversals),
+        "interpolation.png": (True, lambda run: _interpolation(run, 9)[1]),
+        "interpolation.gif": (images, lambda run: _interpolation(run, 24)[0]["x"].flatten(0, 1)),
+        "code_histograms.png": (vae, figures.code_histograms),
+        "kl_bars.png": (run.kl is not None, figures.kl_bars),
+        "tsne.png": (size > 2 and varied, figures.tsne),
+    }
+    return {file: draw for file, (fits, draw) in table.items() if fits}
+
+
+def draw_all(
+    run: TrainedRun, folder: Path, log_image: Callable[[str, Tensor], object] = lambda *_: None
+) -> list[Path]:
+    """Draw every picture that fits into `figures/` of a folder; return what could be drawn."""
+    (folder / "figures").mkdir(exist_ok=True)
+    drawn, makers = [], fitting(run)
+    say(f"drawing {len(makers)} pictures …")
+    for file, draw in makers.items():
+        path = folder / "figures" / file
+        try:
+            made = draw(run)
+            if isinstance(made, Tensor):
+                figures.save_gif(made, path)
+            else:
+                log_image(f"figures/{path.stem}", figures.save_png(made, path))
+            drawn.append(path)
+        except Exception as error:  # whatever it is: a picture is not worth a finished run
+            log.exception("%s could not be drawn", file)
+            say(f"warning: {file} could not be drawn: {error}")
+    return drawn
+
+
+class Pictures(Observer):
+    """Draws reconstructions and samples while a run trains, and every picture when it has finished.
+
+    They always show equal inputs and draws: TensorBoard's slider shows how the model learned.
+    """
+
+    def begin(self, training: Training) -> None:
+        folder, config, state = training.run.folder, training.config, training.state
+        self.run = TrainedRun(folder, config, state.measured, state.epoch, training.data)
+        if state.step == 0:
+            self.epoch(training, {})
+
+    def epoch(self, training: Training, record: dict[str, float]) -> None:
+        run, state, every = self.run, training.state, training.config.image_every
+        if training.config.figures == "none" or every == 0 or state.epoch % every:
+            return
+        with evaluating(state.measured):
+            x = _inputs(run, 10)
+            tables = {"reconstructions": torch.stack([x, run.reconstruct(x)])}
+            if training.config.is_generative:
+                tables["samples"] = run.sample(64, run.config.seed).unflatten(0, (8, 8))
+        for tag, table in tables.items():
+            if run.has_images:
+                picture = figures.tile_grid(table)
+            else:
+                picture = figures.render(figures.sheet(table, tag, training.data.curves))[1]
+            training.run.log_image(tag, picture, state.step)
+
+    def end(self, training: Training, evaluation: Evaluation) -> None:
+        if training.config.figures == "auto":
+            with evaluating(training.state.measured):
+                log_image = partial(training.run.log_image, step=training.state.step)
+                draw_all(self.run, training.run.folder, log_image)
+                _project(self.run, training.run.writer)
+
+
+def _project(run: TrainedRun, writer: Any) -> None:
+    """Write test codes, with names and square images, for TensorBoard's projector."""
+    x, side = _inputs(run, EMBEDDED), min(64, max(run.shape))
+    codes = F.pad(run.codes.mean[: len(x)], (0, max(0, 3 - run.vae.latent_dim)))  # for its 3-D PCA
+    names = [run.name_of(index) for index in range(len(x))]
+    images = F.interpolate(figures.rgb(x, 1), (side, side)) if run.has_images else None
+    writer.add_embedding(codes, names, images, tag="test codes")

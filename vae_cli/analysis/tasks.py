@@ -1,0 +1,252 @@
+"""What vae-eval does with a trained run; `task=export` is in export.py.
+
+A task is a function of (settings, run, folder of the results) that returns a Report.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from tqdm import tqdm
+
+from vae_cli.analysis import figures, measures, pictures, settings
+from vae_cli.analysis.trained import TrainedRun, load_run
+from vae_cli.config.check import flatten
+from vae_cli.console import UserError, say
+from vae_cli.data.dataset import Data, generator
+from vae_cli.runs.files import replacing, write_json
+from vae_cli.runs.saved import read_summary
+from vae_cli.training.evaluation import evaluate
+
+
+class Report(NamedTuple):
+    """What a task has to say: a short table, the files it wrote, and what to keep in mind."""
+
+    rows: dict[str, str]
+    files: list[Path]
+    notes: Sequence[str] = ()
+
+
+def run_task(task: settings.EvalConfig, folder: Path) -> Report:
+    """Do a task with the run in `folder`; results go to `eval/` in it, or to the folder task.out.
+
+    Raises UserError for what the run cannot do, RunFailed for a result that is wrong.
+    """
+    run = load_run(folder, task.device)
+    if problem := next(task.problems(run.config), None):
+        raise UserError(problem)
+    given = {"seed": task.seed, "data_dir": task.data_dir}
+    run.config = run.config.model_copy(update={k: v for k, v in given.items() if v is not None})
+    say(f"task={task.name} of {run!r} on {run.device}")
+    out = folder / "eval" if task.out is None else Path(task.out).expanduser()
+    out.mkdir(parents=True, exist_ok=True)
+    report: Report = task.build(run, out)
+    return report
+
+
+def write_npz(path: Path, arrays: Mapping[str, Any]) -> Path:
+    """Write named arrays or tensors, whole or not at all. Returns the path."""
+    plain: dict[str, Any] = {k: v.cpu() if isinstance(v, Tensor) else v for k, v in arrays.items()}
+    with replacing(path) as file:
+        np.savez_compressed(file, **plain)
+    return path
+
+
+def write_result(path: Path, result: Mapping[str, Any]) -> dict[str, str]:
+    """Write a result as JSON; return its numbers as the rows of a table."""
+    write_json(path, result)
+    return {k: f"{v:.6g}" for k, v in flatten(result).items() if isinstance(v, int | float)}
+
+
+def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
+    """Measure the test set as at the end of training, and what the codes hold: metrics.json."""
+    config, data, codes, summary = run.config, run.data(), run.codes, read_summary(run.folder)
+    # with the weight of the KL that the run's last update had
+    steps = math.ceil(len(data.train) / config.batch_size)
+    schedule = config.beta_schedule.build(config.beta, steps, config.epochs)
+    last = int(summary.get("epochs", run.epoch)) * steps - 1
+    beta, capacity = schedule.beta_at(last), schedule.capacity_at(last)
+    evaluation = evaluate(run.vae, data, data.test, beta, config.seed, capacity)
+    measured, saved = evaluation.named("test"), summary.get("metrics", {})
+    difference = max((abs(v - saved[k]) for k, v in measured.items() if k in saved), default=None)
+    information: dict[str, Any] = {"mutual_information": None, "marginal_kl": None}
+    bits, assumption = None, "a deterministic autoencoder has no p(x)"
+    if config.is_generative:
+        elbo, kl, count = evaluation.metrics["elbo"], evaluation.metrics["kl"], task.num_codes
+        bits, assumption = measures.bits_per_dimension(elbo, data, run.vae.likelihood)
+        if codes.kl is not None:
+            kl = float(codes.kl[:count].double().sum(1).mean())
+        mean, stddev = codes.mean[:count], codes.stddev[:count]
+        source = generator(torch.device("cpu"), config.seed, "mutual information")
+        value, error = measures.mutual_information(mean, stddev, source)
+        information = {
+            "mutual_information": value,
+            "mutual_information_standard_error": error,
+            "mutual_information_bound": math.log(len(mean)),
+            "mutual_information_codes": len(mean),
+            "marginal_kl": kl - value,  # they add up to the mean KL (Hoffman & Johnson 2016)
+        }
+    probe, labels, truth = None, data.train.labels, data.test.labels
+    if labels is not None and truth is not None and len(labels.unique()) > 1:
+        probe = measures.linear_probe(run.embed("train"), labels, codes, truth)
+    lack = "" if probe else "the data has no labels, or a single class"
+    # of the mean of all posteriors: the variance of the means plus the mean of the variances
+    variance = codes.mean.var(0, unbiased=False) + codes.stddev.square().mean(0)
+    result = {
+        **measured,
+        "summary_difference": difference,
+        "kl_by_dimension": None if evaluation.kl is None else evaluation.kl.tolist(),
+        **information,
+        "aggregate_posterior": {
+            "mean": codes.mean.mean(0).tolist(),
+            "variance": variance.tolist(),
+        },
+        "bits_per_dimension": bits,
+        "bits_per_dimension_note": assumption,
+        "linear_probe": probe,
+        "linear_probe_note": lack,
+        "epoch": run.epoch,
+        "seed": config.seed,
+        "examples": len(codes.mean),
+    }
+    notes = {
+        "numbers are nats per example where they have no other unit; test/elbo has beta = 1": True,
+        "test/* are exactly those of summary.json": difference == 0,
+        f"test/* differ from summary.json by up to {difference} nats": difference,
+        "no mutual information: a deterministic code has no density": not config.is_generative,
+        f"{'no ' if bits is None else ''}bits per dimension: {assumption}": True,
+        f"no linear classifier: {lack}": lack,
+    }
+    path = out / "metrics.json"
+    return Report(write_result(path, result), [path], [note for note in notes if notes[note]])
+
+
+def nll(task: settings.NLLTask, run: TrainedRun, out: Path) -> Report:
+    """Estimate log p(x) of every example: the mean in nll_SPLIT.json, all of them in npz."""
+    data, split, seed, started = run.data(), run.split(task.split), run.config.seed, perf_counter()
+    index = torch.arange(len(split))
+    if task.max_examples is not None:
+        source = generator(torch.device("cpu"), seed, "nll examples")
+        index = torch.randperm(len(split), generator=source)[: task.max_examples].sort().values
+    noise, parts = generator(run.device, seed, "nll"), []
+    batches = split.batches(index.to(split.x.device), 250)
+    for raw in tqdm(batches, total=math.ceil(len(index) / 250), disable=None, leave=False):
+        x = data.prepare(raw, noise).to(run.device)
+        parts.append(measures.log_likelihood(run.vae, x, task.num_samples, noise))
+    values, effective = (torch.cat(part) for part in zip(*parts, strict=True))
+    mean, error = measures.mean_and_error(values)
+    note = run.vae.likelihood.note(data.binarize != "none")
+    result = {
+        "split": task.split,
+        "log_likelihood": mean,
+        "standard_error": error,
+        "num_samples": task.num_samples,
+        "examples": len(index),
+        "effective_samples_median": float(effective.median()),
+        "seconds": perf_counter() - started,
+        "seed": seed,
+        "epoch": run.epoch,
+        "notes": [note] if note else [],
+    }
+    path = out / f"nll_{task.split}.json"
+    arrays = {"index": index, "log_likelihood": values, "effective_samples": effective}
+    files = [path, write_npz(path.with_suffix(".npz"), arrays)]
+    return Report(write_result(path, result), files, [note] if note else [])
+
+
+def embed(task: settings.EmbedTask, run: TrainedRun, out: Path) -> Report:
+    """Write the codes of every split: codes_train.npz, codes_val.npz, codes_test.npz."""
+    report, data = Report({}, []), run.data()
+    for name in ("train", "test") if data.val is None else ("train", "val", "test"):
+        split, codes = run.split(name), run.embed(name)
+        arrays: dict[str, Any] = {k: v for k, v in vars(codes).items() if v is not None}
+        if split.labels is not None:
+            arrays |= {"labels": split.labels, "class_names": list(data.class_names)}
+        arrays |= {f"parameter_{k}": values for k, values in (split.parameters or {}).items()}
+        report.rows[name] = f"{len(split):,} codes of {codes.mean.shape[1]} numbers"
+        report.files.append(write_npz(out / f"codes_{name}.npz", arrays))
+    return report
+
+
+def draw(task: settings.FiguresTask, run: TrainedRun, out: Path) -> Report:
+    """Draw again what the end of training drew, into figures/ of `out`."""
+    paths = pictures.draw_all(run, out)
+    return Report({"pictures": str(len(paths))}, paths)
+
+
+def _drawn(stem: Path, arrays: Mapping[str, Any], figure: Figure, rows: dict[str, str]) -> Report:
+    """Write STEM.png and STEM.npz."""
+    path = stem.with_suffix(".png")
+    figures.save_png(figure, path)
+    return Report(rows, [path, write_npz(path.with_suffix(".npz"), arrays)])
+
+
+def sample(task: settings.SampleTask, run: TrainedRun, out: Path) -> Report:
+    """Decode n draws from the prior: samples.png and samples.npz (z [n, Z], x [n, *shape])."""
+    rows = {"draws": f"{task.n:,} from prior={run.config.prior.name}"}
+    return _drawn(out / "samples", *pictures.samples(run, task.n), rows)
+
+
+def interpolate(task: settings.InterpolateTask, run: TrainedRun, out: Path) -> Report:
+    """Walk from one test example to another: PNG, of images a GIF, npz with codes and values."""
+    pairs = (("from", task.start), ("to", task.to))
+    ends = [pictures.find_example(run, setting, text, task.by) for setting, text in pairs]
+    walk, figure = pictures.walk_between(run, ends, task.steps)
+    z, x, names = walk["z"][0], walk["x"][0], [run.name_of(index) for index in ends]
+    rows = {k: f"test example {i} ({n})" for (k, _), i, n in zip(pairs, ends, names, strict=True)}
+    rows["distance"] = f"{float((z[-1] - z[0]).norm()):.3f} between the codes"
+    path, arrays = out / "interpolation_{}_{}".format(*ends), {"examples": ends, "names": names}
+    report = _drawn(path, {"z": z, "x": x, **arrays}, figure, rows)
+    if run.has_images:
+        report.files.append(path.with_suffix(".gif"))
+        figures.save_gif(x, report.files[-1])
+    return report
+
+
+def traverse(task: settings.TraverseTask, run: TrainedRun, out: Path) -> Report:
+    """Vary one dimension at a time: traversals.png, and an npz of dims, values, origin and x."""
+    origin = None
+    if task.example is not None:
+        index = pictures.find_example(run, "example", str(task.example), "index")
+        origin = run.encode(run.example(index)[None]).mean[0]
+    walk, figure = pictures.walk_along(run, task.num_dims, task.steps, task.limit, origin)
+    names = ", ".join(f"z{dim + 1}" for dim in walk["dims"].tolist())
+    return _drawn(out / "traversals", walk, figure, {"dimensions, most active first": names})
+
+
+def fit(task: settings.FitTask, run: TrainedRun, out: Path) -> Report:
+    """Find the code of a curve: fit.json (code, residual norm), fit.npz (the curves), fit.png."""
+    target, name = _target(task, run.data())
+    found, curves = run.fit(target, task.num_starts, run.config.seed), run.data().curves
+    result = {"target": name, "residual_norm": found.residual_norm, "code": found.code.tolist()}
+    write_json(out / "fit.json", result)
+    pair = torch.stack([target.double(), found.decoded])[None]
+    figure = figures.sheet(pair, f"The code nearest to {name}", curves, columns=["target", "fit"])
+    arrays = {"target": target, "code": found.code, "fitted": found.decoded}
+    arrays |= {} if curves is None else {"grid": curves.grid}
+    report = _drawn(out / "fit", arrays, figure, {k: str(v) for k, v in result.items()})
+    report.files.append(out / "fit.json")
+    return report
+
+
+def _target(task: settings.FitTask, data: Data) -> tuple[Tensor, str]:
+    """Return the curve to fit [P] in the data's own units, and its name. Raises UserError."""
+    if task.target is None:
+        if not data.curves or not data.test.parameters or not task.alpha or not task.beta:
+            raise UserError(f"alpha and beta: no curve of {data.name}; give target=FILE.npy")
+        density = torch.distributions.Beta(task.alpha, task.beta)
+        curve = density.log_prob(data.curves.grid.cpu())
+        name = f"Beta({task.alpha:g}, {task.beta:g})"
+        return (curve if data.curves.logarithms else curve.exp()), name
+    path = Path(task.target).expanduser()
+    try:
+        array = np.load(path) if path.suffix == ".npy" else np.loadtxt(path, delimiter=",")
+        return torch.from_numpy(array).float().reshape(data.shape), path.name
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"target={path}: not {data.shape[0]:,} numbers: {error}") from error

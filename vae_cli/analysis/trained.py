@@ -1,0 +1,169 @@
+"""A trained run at hand: load its folder; encode, decode, sample, walk through codes, measure."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vae_cli.analysis import measures
+from vae_cli.config.settings import Config
+from vae_cli.console import UserError, say
+from vae_cli.data.dataset import Data, Split, generator
+from vae_cli.runs import checkpoint
+from vae_cli.runs.saved import refuse_links_out, saved_config
+from vae_cli.training.build import device_of, load_data
+from vae_cli.training.evaluation import Codes, encode
+from vae_cli.vae.latent import Posterior
+from vae_cli.vae.vae import VAE, build_vae
+
+
+class TrainedRun:
+    """A run's model in evaluation mode, and its data, which are loaded when first needed.
+
+    Arrays, lists and tensors are accepted; tensors on the run's device come back. Draws differ from
+    call to call unless a seed is given.
+    """
+
+    def __init__(
+        self, folder: Path, config: Config, vae: VAE, epoch: int, data: Data | None = None
+    ) -> None:
+        """epoch: the one that the weights come from."""
+        self.folder, self.config, self.vae, self.epoch = folder, config, vae, epoch
+        self._data = data
+        self.shape = vae.model.shape  # of one example: (C, H, W) or (P,)
+        self.has_images = len(self.shape) == 3  # else curves
+        self.device = next(vae.parameters()).device
+
+    def __repr__(self) -> str:
+        names = f"{self.config.model.name} on {self.config.dataset.name}"
+        return f"TrainedRun({str(self.folder)!r}: {names}, epoch {self.epoch})"
+
+    @torch.no_grad()
+    def encode(self, x: Any) -> Posterior:
+        """Compute q(z|x); its `.mean` is the code. x [B, *shape] -> posterior over [B, Z]."""
+        return self.vae.encode(self._checked(x, self.shape))
+
+    @torch.no_grad()
+    def decode(self, z: Any) -> Tensor:
+        """Compute E[x|z]. z [..., Z] -> [..., *shape]."""
+        codes = self._checked(z, (self.vae.latent_dim,))
+        x: Tensor = self.vae.mean(codes.flatten(0, -2)).unflatten(0, codes.shape[:-1])
+        return x
+
+    def reconstruct(self, x: Any) -> Tensor:
+        """Compute E[x|z] at the posterior mean. [B, *shape] -> [B, *shape]."""
+        return self.decode(self.encode(x).mean)
+
+    def sample(self, n: int, seed: int | None = None) -> Tensor:
+        """Decode n draws from the prior. -> [n, *shape]."""
+        return self.decode(self.draw_codes(n, seed))
+
+    def draw_codes(self, n: int, seed: int | None = None) -> Tensor:
+        """Draw n codes from the prior. -> [n, Z]."""
+        return self.vae.draw_prior(n, _source(self.device, seed))
+
+    def interpolate(self, start: Any, end: Any, steps: int) -> Tensor:
+        """Decode the line between the codes of examples [*shape]. -> [steps, *shape], with ends."""
+        ends = self.encode(torch.stack([torch.as_tensor(start), torch.as_tensor(end)])).mean
+        return self.decode(measures.line(ends, steps)[0])
+
+    def traverse(self, dims: Any, values: Any, origin: Any = None) -> Tensor:
+        """Set dims [D] one at a time to values [S] or [D, S], around origin [Z], which is 0 unless
+        it is given. -> [D, S, *shape]."""
+        by, chosen = torch.as_tensor(values, dtype=torch.float32), torch.as_tensor(dims)
+        code = torch.zeros(self.vae.latent_dim) if origin is None else torch.as_tensor(origin)
+        z = code.float().cpu().repeat(len(chosen), by.shape[-1], 1)  # [D, S, Z]
+        z[torch.arange(len(chosen)), :, chosen] = by
+        return self.decode(z)
+
+    def log_likelihood(self, x: Any, num_samples: int, seed: int | None = None) -> Tensor:
+        """Estimate log p(x) from num_samples codes for each x [B, *shape]. -> [B] float64, nats."""
+        examples, source = self._checked(x, self.shape), _source(self.device, seed)
+        return measures.log_likelihood(self.vae, examples, num_samples, source)[0]
+
+    def fit(self, target: Any, num_starts: int, seed: int | None = None) -> measures.Fit:
+        """Find the code whose decoded example is nearest to target [*shape]; see `measures.fit`."""
+        wanted = self._checked(torch.as_tensor(target)[None], self.shape)[0]
+        return measures.fit(self.vae, wanted, num_starts, _source(torch.device("cpu"), seed))
+
+    def data(self) -> Data:
+        """Return the dataset that the run was trained on, with its splits, on the run's device."""
+        self._data = self._data or load_data(self.config).to(self.device)
+        return self._data
+
+    def split(self, name: str) -> Split:
+        """Return the split train, val or test. Raises UserError where the run has none."""
+        split: Split | None = getattr(self.data(), name)
+        if split is None:
+            raise UserError(f"split={name}: the run has no such data")
+        return split
+
+    def embed(self, split: str = "test", seed: int | None = None) -> Codes:
+        """Compute the posteriors of train, val or test, in order, on the CPU (seed: the run's)."""
+        chosen = self.config.seed if seed is None else seed
+        return encode(self.vae, self.data(), self.split(split), chosen)
+
+    @cached_property
+    def codes(self) -> Codes:
+        """The posteriors of the test set, on the CPU."""
+        return self.embed()
+
+    @property
+    def kl(self) -> Tensor | None:
+        """The mean KL of each dimension over the test set [Z]; None where a KL is no such sum."""
+        by_dimension = self.codes.kl if self.config.is_generative else None
+        return None if by_dimension is None else by_dimension.mean(0)
+
+    @property
+    def known(self) -> dict[str, Tensor]:
+        """What is known of the test examples: their class, or the parameters of their curves."""
+        test = self.data().test
+        return {"class": test.labels} if test.labels is not None else test.parameters or {}
+
+    def name_of(self, index: int) -> str:
+        """Say what is known of one test example."""
+        labels, names = self.data().test.labels, self.data().class_names
+        if labels is not None:
+            return names[int(labels[index])] if names else str(int(labels[index]))
+        known = (f"{name}={float(values[index]):.2f}" for name, values in self.known.items())
+        return ", ".join(known) or f"example {index}"
+
+    def example(self, index: int) -> Tensor:
+        """Return a test example as the network takes it. -> [*shape]."""
+        raw = self.data().test.x[index : index + 1]
+        source = generator(raw.device, self.config.seed, "example", index)
+        return self.data().prepare(raw, source)[0].to(self.device)
+
+    def _checked(self, values: Any, shape: tuple[int, ...]) -> Tensor:
+        """Turn values into a float32 tensor [..., *shape] on the device. Raises ValueError."""
+        tensor = torch.as_tensor(values, dtype=torch.float32, device=self.device)
+        if tensor.ndim <= len(shape) or tuple(tensor.shape[-len(shape) :]) != shape:
+            wanted = ", ".join(map(str, shape))
+            raise ValueError(f"got shape {list(tensor.shape)}, which must be [N, {wanted}]")
+        return tensor
+
+
+def _source(device: torch.device, seed: int | None) -> torch.Generator:
+    source = torch.Generator(device)
+    return source.manual_seed(source.seed() if seed is None else seed)
+
+
+def load_run(folder: str | Path, device: str = "cpu") -> TrainedRun:
+    """Load a run folder: its best weights or, of a run that has not ended, the newest there are.
+
+    Raises UserError where the folder is not a run, or is damaged.
+    """
+    folder = Path(folder).expanduser()
+    config, path = saved_config(folder), folder / "model.safetensors"
+    refuse_links_out(folder)
+    if path.exists():
+        weights, about = checkpoint.load_weights(path)
+    else:
+        about, note = checkpoint.load_best(folder / "checkpoints")
+        weights = about["vae"]
+        say(note or f"{folder} has not ended: these are the weights of epoch {about['epoch']}")
+    vae = build_vae(config, tuple(about["shape"])).requires_grad_(False).eval()
+    vae.load_state_dict(weights)
+    return TrainedRun(folder, config, vae.to(device_of(device)), int(about["epoch"]))

@@ -1,0 +1,186 @@
+"""From a plain mapping to checked settings, or one line of what to mend; when two runs are equal.
+
+Imports neither torch nor Hydra.
+"""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from typing import Any, TypeVar, cast
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from vae_cli.config.registry import HOW, HOW_FAR, SCHEMAS, Schema
+from vae_cli.config.settings import GROUPS, Config
+from vae_cli.console import UserError
+
+AnySchema = TypeVar("AnySchema", bound=Schema)
+
+HOW_KEYS = frozenset(k for k, field in Config.model_fields.items() if HOW in field.metadata)
+CHANGEABLE = HOW_KEYS | {k for k, f in Config.model_fields.items() if HOW_FAR in f.metadata}
+
+# names of earlier versions -> what to write now
+RENAMED = {"model.posterior": "posterior"}
+
+# pydantic's kind of error -> what a value must be; its context fills in the braces
+_MUST_BE = {
+    "greater_than": "must be > {gt:g}",
+    "greater_than_equal": "must be >= {ge:g}",
+    "less_than": "must be < {lt:g}",
+    "less_than_equal": "must be <= {le:g}",
+    "finite_number": "must be a finite number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "string_type": "must be a text (in quotes, if it looks like a number)",
+    "list_type": "must be a list such as [400,200]",
+    "model_type": "must be a group of settings",
+    "too_short": "needs at least {min_length} item(s)",
+    "too_long": "needs at most {max_length} items",
+    "literal_error": "must be {expected}",
+    "missing": "must have a value",
+}
+
+
+def typed(plain: Mapping[str, Any]) -> Config:
+    """Check a composed or loaded configuration and return it as typed settings.
+
+    Raises UserError with one line for the first problem: an unknown key (with the nearest valid
+    one), a missing or mistyped value, a value out of range, a combination that cannot work.
+    """
+    if unknown := [key for key in plain if key not in Config.model_fields]:
+        raise UserError(unknown_key(str(unknown[0]), Config))
+    missing = [key for key, item in flatten(plain).items() if item == "???"]
+    if missing:
+        raise UserError(f"{missing[0]} is missing: give {missing[0]}=…")
+    components = {
+        group: validated(schema_of(group, plain.get(group)), plain[group], f"{group}.")
+        for group in GROUPS
+    }
+    config = validated(Config, {**plain, **components})
+    if problem := next(config.problems(), None):
+        raise UserError(problem)
+    return config
+
+
+def validated(schema: type[AnySchema], values: Mapping[str, Any], prefix: str = "") -> AnySchema:
+    """Check the values of one schema. prefix: what stands before their names, as in "model.".
+
+    Raises UserError with one line: an unknown key before anything else.
+    """
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        for problem in problems:
+            if problem["type"] == "extra_forbidden":
+                path = prefix + ".".join(map(str, problem["loc"]))
+                raise UserError(unknown_key(path, schema)) from error
+        raise UserError(_explain(problems[0], problems, prefix)) from error
+
+
+def schema_of(group: str, node: Any) -> type[Schema]:
+    """The schema of a group's choice, by the `name` in its node. Raises UserError."""
+    if not isinstance(node, Mapping):
+        raise UserError(f"{group}={shown(node)}: must be a group of settings with a name")
+    name = str(node.get("name"))
+    if (schema := SCHEMAS.get((group, name))) is None:
+        names = [n for g, n in SCHEMAS if g == group]
+        raise UserError(
+            f"{group}.name={name}: no such {group}{nearest(name, names)};"
+            f" there are {', '.join(names)}"
+        )
+    return schema
+
+
+def _explain(problem: ErrorDetails, problems: list[ErrorDetails], prefix: str) -> str:
+    """One line for a problem that pydantic has: the setting, its value, what it must be."""
+    names = [part for part in problem["loc"] if isinstance(part, str)] or ["settings"]
+    value = shown(problem["input"])
+    # for a setting of one type or another, pydantic names the type behind the setting
+    same = [p for p in problems if p["loc"][:1] == (names[0],)]
+    several = len(same) > 1 and all(p["input"] == problem["input"] for p in same)
+    texts = [_must_be(each) for each in (same if several else [problem])]
+    text = " or ".join([texts[0], *(t.removeprefix("must be ") for t in texts[1:])])
+    name = prefix + ".".join(names[:1] if several else names)
+    if any(isinstance(part, int) for part in problem["loc"]):
+        return f"{name}: each {text}, and one is {value}"
+    return f"{name}: {text}" if problem["type"] == "missing" else f"{name}={value}: {text}"
+
+
+def _must_be(problem: ErrorDetails) -> str:
+    """What a value must be, as 'must be …'."""
+    context = problem.get("ctx", {})
+    text = _MUST_BE.get(problem["type"], problem["msg"]).format(**context)
+    return text.replace("'", "")
+
+
+def unknown_key(path: str, schema: type[Schema]) -> str:
+    """The line for a key that a schema does not have, with the nearest one."""
+    if path in RENAMED:
+        return f"{path} is now called {RENAMED[path]}: write {RENAMED[path]}=…"
+    parent, _, last = path.rpartition(".")
+    inner = schema.model_fields.get(parent.rpartition(".")[2])
+    if inner is not None and isinstance(inner.annotation, type):
+        schema = inner.annotation
+    names = list(schema.model_fields)
+    where = f"{parent} has" if parent else "settings are"
+    return f"{path}: no such setting" + (nearest(last, names) or f"; {where} {', '.join(names)}")
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """' (did you mean …?)' for the nearest choice, or nothing."""
+    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def shown(value: Any) -> str:
+    """A value as it is typed on the command line."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+# ------------------------------------------------------------------------------ equal settings
+
+
+def as_container(config: Schema) -> dict[str, Any]:
+    """The settings as plain dicts, lists, strings and numbers, ready for YAML or JSON."""
+    return config.model_dump(by_alias=True)
+
+
+def flatten(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{'model': {'latent_dim': 2}} -> {'model.latent_dim': 2}."""
+    flat: dict[str, Any] = {}
+    for key, item in plain.items():
+        if isinstance(item, Mapping):
+            flat |= flatten(cast(Mapping[str, Any], item), f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = item
+    return flat
+
+
+def differing(
+    before: Config, after: Config, ignore: frozenset[str] = HOW_KEYS
+) -> dict[str, tuple[Any, Any]]:
+    """{'beta': (1.0, 4.0)} for each setting that differs; those in `ignore` are left out."""
+    old, new = flatten(as_container(before)), flatten(as_container(after))
+    return {
+        key: (old.get(key, "absent"), new.get(key, "absent"))
+        for key in {**old, **new}
+        if key not in ignore and old.get(key, "absent") != new.get(key, "absent")
+    }
+
+
+def identity(config: Config) -> str:
+    """A name for what a run computes: equal for runs that would give equal numbers."""
+    flat = flatten(as_container(config))
+    return digest({key: item for key, item in flat.items() if key not in HOW_KEYS})
+
+
+def digest(content: Any) -> str:
+    """16 hexadecimal digits that stand for plain data."""
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

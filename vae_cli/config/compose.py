@@ -1,0 +1,169 @@
+"""From a command line to settings: Hydra composes plain YAML, and `typed` checks the result.
+
+A mistake is a UserError of one line that shows what was typed. Imports no torch.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+
+from vae_cli.config.check import nearest, shown, typed
+from vae_cli.config.registry import SCHEMAS, Schema
+from vae_cli.config.settings import Config
+from vae_cli.console import UserError, one_line
+
+# launchers of Hydra's plug-ins -> the extra of ours that installs each; `slurm` is our preset
+EXTRAS = {"joblib": "joblib", "ray": "ray"}
+EXTRAS |= dict.fromkeys(("submitit_local", "submitit_slurm", "slurm"), "submitit")
+
+
+def config_dir() -> Path:
+    """The folder of the YAML files: inside an installed wheel, else beside the package."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "configs", package.parent / "configs"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise UserError(f"the folder configs/ is missing beside {package}: install vae-cli again")
+
+
+def settings_of(name: str, overrides: Sequence[str], extra_dir: str | None = None) -> Config:
+    """Compose and check the settings of one run; arguments as in `composed`. Raises UserError."""
+    plain = plain_settings(name, overrides, extra_dir)
+    try:
+        return typed(plain)
+    except UserError as error:
+        raise UserError(as_typed(str(error), overrides)) from error
+
+
+def plain_settings(
+    name: str, overrides: Sequence[str], extra_dir: str | None = None
+) -> dict[str, Any]:
+    """Compose a configuration and return its plain values, unchecked. Raises UserError."""
+    cfg = composed(name, overrides, extra_dir)
+    try:
+        return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    except Exception as error:  # of whatever kind: a reference ${...} that leads nowhere
+        raise UserError(one_line(error)) from error
+
+
+def composed(
+    name: str, overrides: Sequence[str], extra_dir: str | None = None, with_hydra: bool = False
+) -> DictConfig:
+    """Compose configs/NAME.yaml with texts `KEY=VALUE`. Raises UserError.
+
+    extra_dir: a folder with more YAML files. with_hydra: include Hydra's own settings as `hydra`.
+    An unknown key is no error here: the schema refuses it, with the nearest one.
+    """
+    parsed = parse_overrides(hydra_words(overrides))
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        path = _search_path(extra_dir)
+        words = [_checked_word(*pair, path) for pair in zip(overrides, parsed, strict=True)]
+        try:
+            return compose(name, [*path, *words], return_hydra_config=with_hydra)
+        except Exception as error:  # of whatever kind: Hydra's first line says what is wrong
+            if isinstance(error, MissingConfigException) and error.missing_cfg_file == name:
+                raise UserError(f"--config-name {name}: no such file in {config_dir()}") from error
+            if isinstance(error, HydraException):
+                raise UserError(str(error).strip().partition("\n")[0]) from error
+            reason = one_line(error) or type(error).__name__
+            raise UserError(f"a YAML file of the configuration cannot be read: {reason}") from error
+
+
+def parse_overrides(texts: Sequence[str]) -> list[Override]:
+    """Read texts `KEY=VALUE`. Raises UserError for one that Hydra's grammar does not know."""
+    parser = OverridesParser.create()
+    parsed = []
+    for text in texts:
+        try:
+            (override,) = parser.parse_overrides([text])
+            if not override.key_or_group:
+                raise ValueError("no key")
+        except Exception as error:  # of whatever kind: the grammar does not fit
+            raise UserError(
+                f"{text}: cannot be read; settings are written KEY=VALUE, groups GROUP=CHOICE,"
+                " and a value with special characters in quotes: KEY=\\'…\\'"
+            ) from error
+        parsed.append(override)
+    return parsed
+
+
+def hydra_words(texts: Sequence[str]) -> list[str]:
+    """Write texts `KEY=VALUE` as Hydra takes them: with quotes around the values of text settings.
+
+    Otherwise `,` and `=` in `run=a,b=c` have a meaning. A setting loses its `+`: it exists.
+    """
+    keys = {"hydra.run.dir", "hydra.sweep.dir", *_text_keys(Config)}
+    for (group, _), schema in SCHEMAS.items():
+        keys |= _text_keys(schema, "" if group == "task" else f"{group}.")
+    words = []
+    for text in texts:
+        word = text if text.lstrip("+").startswith("hydra") else text.lstrip("+")
+        key, equals, value = word.partition("=")
+        bare = equals and value != "null" and value[:1] not in ("'", '"')
+        words.append(f"{key}={quoted(value)}" if bare and key in keys else word)
+    return words
+
+
+def _text_keys(schema: type[Schema], prefix: str = "") -> set[str]:
+    return {
+        prefix + (field.alias or name)
+        for name, field in schema.model_fields.items()
+        if field.annotation in (str, str | None) and name not in ("name", "task")
+    }
+
+
+def quoted(text: str | Path) -> str:
+    """Write a text as a quoted value of Hydra's grammar."""
+    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), str(text))
+    return f"'{escaped}'"
+
+
+def as_typed(line: str, overrides: Sequence[str]) -> str:
+    """Begin the line of a mistake with what was typed: `beta=-1.0: …` instead of `beta=-1: …`."""
+    parsed = parse_overrides(hydra_words(overrides))
+    for text, override in reversed(list(zip(overrides, parsed, strict=True))):
+        for start in (f"{override.key_or_group}={shown(override.value())}", override.key_or_group):
+            if line.startswith((f"{start}: ", f"{start} needs")):
+                return text + line.removeprefix(start)
+    return line
+
+
+def _search_path(extra_dir: str | None) -> list[str]:
+    """The override that makes the folder of `--config-dir` known to the composition."""
+    if extra_dir is None:
+        return []
+    folder = Path(extra_dir).resolve()
+    if not folder.is_dir():
+        raise UserError(f"--config-dir {extra_dir}: no such folder")
+    return [f"hydra.searchpath=[{quoted(f'file://{folder}')}]"]
+
+
+def _checked_word(text: str, override: Override, path: list[str]) -> str:
+    """Refuse a choice that a group does not have. Returns the override for our composition.
+
+    A setting is written `++KEY=VALUE`, with which Hydra accepts every key: see `composed`.
+    """
+    if override.is_sweep_override():
+        raise UserError(f"{text}: several values; add -m to run each, or write [..] for a list")
+    word, key, choice = str(override.input_line), override.key_or_group, override.value()
+    if override.is_delete() or (key.startswith("hydra.") and not key.startswith("hydra.sweeper.")):
+        return word
+    choices = GlobalHydra.instance().config_loader().get_group_options(key, overrides=path)
+    if not choices or isinstance(choice, dict):
+        return f"++{word.lstrip('+')}"
+    missing = choice not in choices or (choice == "slurm" and "submitit_slurm" not in choices)
+    if missing and key == "hydra/launcher" and choice in EXTRAS:
+        raise UserError(f"{text} needs an extra: pip install 'vae-cli[{EXTRAS[str(choice)]}]'")
+    if missing:
+        raise UserError(
+            f"{text}: no such {key}{nearest(str(choice), choices)}; there are {', '.join(choices)}"
+        )
+    return word

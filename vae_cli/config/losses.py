@@ -1,0 +1,197 @@
+"""Schemas of what makes the loss: likelihood, objective, weight of the KL, corruption, penalty."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from vae_cli.config.registry import Component, register
+
+if TYPE_CHECKING:
+    from vae_cli.config.settings import Config
+
+
+class LikelihoodConfig(Component):
+    needs_unit_interval: ClassVar[bool] = False
+    of_whole_batch: ClassVar[bool] = False  # several processes cannot share its batch
+
+    def problems(self, config: "Config") -> Iterator[str]:
+        if self.needs_unit_interval and config.dataset.unit_interval is False:
+            yield self.refusal_of_data(f"dataset={config.dataset.name} goes beyond")
+
+    def refusal_of_data(self, values: str) -> str:
+        """Say that this likelihood needs data in [0, 1]. values: what the data has instead."""
+        return (
+            f"likelihood={self.name} needs data in [0, 1] and {values};"
+            " use likelihood=squared_error, gaussian or laplace"
+        )
+
+
+@register("likelihood", "bernoulli", builds="vae_cli.vae.likelihoods:Bernoulli")
+class BernoulliConfig(LikelihoodConfig):
+    needs_unit_interval: ClassVar[bool] = True
+
+
+@register(
+    "likelihood", "continuous_bernoulli", builds="vae_cli.vae.likelihoods:ContinuousBernoulli"
+)
+class ContinuousBernoulliConfig(LikelihoodConfig):
+    needs_unit_interval: ClassVar[bool] = True
+
+
+class LocationConfig(LikelihoodConfig):
+    """A density around a mean."""
+
+    output: Literal["identity", "sigmoid"]
+
+
+@register("likelihood", "gaussian", builds="vae_cli.vae.likelihoods:Gaussian")
+class GaussianConfig(LocationConfig):
+    sigma: float = Field(gt=0)
+
+
+@register("likelihood", "gaussian_learned", builds="vae_cli.vae.likelihoods:GaussianLearned")
+class GaussianLearnedConfig(LocationConfig):
+    sigma: float = Field(gt=0)
+
+
+@register("likelihood", "gaussian_optimal", builds="vae_cli.vae.likelihoods:GaussianOptimal")
+class GaussianOptimalConfig(LocationConfig):
+    of_whole_batch: ClassVar[bool] = True
+    min_sigma: float = Field(gt=0)
+    momentum: float = Field(gt=0, le=1)
+
+
+@register("likelihood", "laplace", builds="vae_cli.vae.likelihoods:Laplace")
+class LaplaceConfig(LocationConfig):
+    scale: float = Field(gt=0)
+
+
+@register("likelihood", "squared_error", builds="vae_cli.vae.likelihoods:SquaredError")
+class SquaredErrorConfig(LocationConfig):
+    """No settings of its own."""
+
+
+class ObjectiveConfig(Component):
+    needs_density: ClassVar[bool] = False  # of the posterior: a point has none
+    num_samples: int = Field(ge=1)
+
+    @property
+    def of_whole_batch(self) -> bool:
+        """Whether several processes cannot share a batch."""
+        return False
+
+    def problems(self, config: "Config") -> Iterator[str]:
+        if self.needs_density and not config.posterior.has_density:
+            yield (
+                f"objective={self.name} needs a VAE and posterior={config.posterior.name}"
+                f" (model={config.model.name}) has a deterministic code; use objective=elbo, or"
+                " posterior=gaussian"
+            )
+
+
+@register("objective", "elbo", builds="vae_cli.vae.objectives:ELBO")
+class ElboConfig(ObjectiveConfig):
+    free_bits: float = Field(ge=0)
+
+    @property
+    def of_whole_batch(self) -> bool:
+        return self.free_bits > 0
+
+    def problems(self, config: "Config") -> Iterator[str]:
+        yield from super().problems(config)
+        if self.free_bits and not config.prior.factorised:
+            yield (
+                f"objective.free_bits={self.free_bits:g} needs the KL of each latent dimension and"
+                f" prior={config.prior.name} has only their sum; use prior=standard_normal"
+            )
+
+
+@register("objective", "iwae", builds="vae_cli.vae.objectives:IWAE")
+class IWAEConfig(ObjectiveConfig):
+    needs_density: ClassVar[bool] = True
+
+
+@register("objective", "beta_tcvae", builds="vae_cli.vae.objectives:BetaTCVAE")
+class BetaTCVAEConfig(ObjectiveConfig):
+    needs_density: ClassVar[bool] = True
+
+    @property
+    def of_whole_batch(self) -> bool:
+        return True
+
+
+class BetaScheduleConfig(Component):
+    of_whole_batch: ClassVar[bool] = False
+
+    def length(self) -> float:
+        """The epochs that the training must have for the schedule to reach its end."""
+        return 0.0
+
+    def problems(self, config: "Config") -> Iterator[str]:
+        if self.length() > config.epochs:
+            yield (
+                f"beta_schedule.epochs={self.length():g}: the warm-up is longer than the training"
+                f" (epochs={config.epochs}), so beta would never be reached"
+            )
+
+
+@register("beta_schedule", "constant", builds="vae_cli.vae.objectives:constant")
+class ConstantBetaConfig(BetaScheduleConfig):
+    """No settings of its own."""
+
+
+@register("beta_schedule", "warmup", builds="vae_cli.vae.objectives:warmup")
+class WarmupBetaConfig(BetaScheduleConfig):
+    start: float = Field(ge=0)
+    epochs: float = Field(gt=0)
+    steps: int | None = Field(ge=1)
+
+    def length(self) -> float:
+        return self.epochs if self.steps is None else 0.0
+
+
+@register("beta_schedule", "cyclical", builds="vae_cli.vae.objectives:cyclical")
+class CyclicalBetaConfig(BetaScheduleConfig):
+    cycles: int = Field(ge=1)
+    rise: float = Field(gt=0, le=1)
+
+
+@register("beta_schedule", "capacity", builds="vae_cli.vae.objectives:capacity")
+class CapacityBetaConfig(BetaScheduleConfig):
+    of_whole_batch: ClassVar[bool] = True
+    capacity: float = Field(ge=0)
+    epochs: float = Field(gt=0)
+
+    def length(self) -> float:
+        return self.epochs
+
+
+@register("corruption", "none", builds="vae_cli.vae.regularizers:clean")
+class NoCorruptionConfig(Component):
+    """No settings of its own."""
+
+
+@register("corruption", "gaussian", builds="vae_cli.vae.regularizers:gaussian_noise")
+class GaussianNoiseConfig(Component):
+    sigma: float = Field(gt=0)
+
+
+@register("corruption", "masking", builds="vae_cli.vae.regularizers:masking")
+class MaskingConfig(Component):
+    probability: float = Field(gt=0, lt=1)
+
+
+@register("penalty", "none", builds="vae_cli.vae.regularizers:no_penalty")
+class NoPenaltyConfig(Component):
+    """No settings of its own."""
+
+
+@register("penalty", "sparse", builds="vae_cli.vae.regularizers:sparse")
+class SparseConfig(Component):
+    weight: float = Field(gt=0)
+
+
+@register("penalty", "contractive", builds="vae_cli.vae.regularizers:contractive")
+class ContractiveConfig(Component):
+    weight: float = Field(gt=0)

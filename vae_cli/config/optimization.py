@@ -1,0 +1,91 @@
+"""Schemas of the optimisers and of the learning rate over the training."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+
+from vae_cli.config.registry import Component, register
+
+if TYPE_CHECKING:
+    from vae_cli.config.settings import Config
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+class OptimizerConfig(Component):
+    can_skip: ClassVar[bool] = True  # an update whose gradient is not finite
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+
+    def problems(self, config: "Config") -> Iterator[str]:
+        if config.on_nonfinite == "skip" and not self.can_skip:
+            yield (
+                f"on_nonfinite=skip cannot leave out an update of optimizer={self.name};"
+                " use optimizer=adam, adamw or sgd"
+            )
+
+
+@register("optimizer", "adam", "adamw", builds="vae_cli.training.optimization:adam")
+class AdamConfig(OptimizerConfig):
+    beta1: Decay
+    beta2: Decay
+    eps: float = Field(gt=0)
+
+
+@register("optimizer", "sgd", builds="vae_cli.training.optimization:sgd")
+class SGDConfig(OptimizerConfig):
+    momentum: Decay
+    nesterov: bool
+
+    def problems(self, config: "Config") -> Iterator[str]:
+        if self.nesterov and self.momentum == 0:
+            yield "optimizer.nesterov=true needs optimizer.momentum > 0"
+
+
+@register("optimizer", "rmsprop", builds="vae_cli.training.optimization:rmsprop")
+class RMSpropConfig(OptimizerConfig):
+    can_skip: ClassVar[bool] = False
+    alpha: Decay
+    eps: float = Field(gt=0)
+    momentum: Decay
+
+
+@register("scheduler", "constant", builds="vae_cli.training.optimization:constant_lr")
+class ConstantLRConfig(Component):
+    """No settings of its own."""
+
+
+@register("scheduler", "exponential", builds="vae_cli.training.optimization:exponential_lr")
+class ExponentialLRConfig(Component):
+    gamma: float = Field(gt=0, le=1)
+
+
+@register("scheduler", "cosine", builds="vae_cli.training.optimization:cosine_lr")
+class CosineLRConfig(Component):
+    warmup_epochs: float = Field(ge=0)
+    final_factor: float = Field(ge=0, le=1)
+
+    def problems(self, config: "Config") -> Iterator[str]:
+        if self.warmup_epochs >= config.epochs:
+            yield (
+                f"scheduler.warmup_epochs={self.warmup_epochs:g}: must be less than"
+                f" epochs={config.epochs}"
+            )
+
+
+@register("scheduler", "step", builds="vae_cli.training.optimization:step_lr")
+class StepLRConfig(Component):
+    every_epochs: int = Field(ge=1)
+    gamma: float = Field(gt=0, le=1)
+
+
+@register("scheduler", "plateau", builds="vae_cli.training.optimization:PlateauLR")
+class PlateauLRConfig(Component):
+    patience: int = Field(ge=0)
+    gamma: float = Field(gt=0, lt=1)
+    min_factor: float = Field(ge=0, lt=1)
+
+    def problems(self, config: "Config") -> Iterator[str]:
+        if config.dataset.val_size == 0:
+            yield f"scheduler={self.name} needs validation data and dataset.val_size=0"

@@ -1,0 +1,58 @@
+"""Schemas of components, and the one place where a schema is made known.
+
+A component is a choice of a config group: `likelihood=laplace`. Its schema says which settings it
+has, of which type and range; the values and their meanings stand in `configs/GROUP/NAME.yaml`.
+"""
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from vae_cli.config.settings import Config
+
+# Marks of a setting, written Annotated[type, MARK]:
+HOW = "how"  # where and how a run is done: its numbers do not depend on it, rounding aside
+HOW_FAR = "how far"  # a run can go on with another value: the past does not depend on it
+
+
+class Schema(BaseModel):
+    """A group of settings without default values: every value lives once, in YAML."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class Component(Schema):
+    """A choice of a config group."""
+
+    builds: ClassVar[str]  # "module:object", set by `register`: no configuration names code
+    name: str
+
+    def build(self, *args: Any) -> Any:
+        """Import the object that this schema describes and call it with the schema and `args`."""
+        module, _, name = self.builds.partition(":")
+        return getattr(import_module(module), name)(self, *args)
+
+    def problems(self, config: "Config") -> Iterator[str]:
+        """Yield a line for each combination with other settings that cannot work."""
+        yield from ()
+
+
+SCHEMAS: dict[tuple[str, str], type[Component]] = {}  # (group, name) -> schema
+Chosen = TypeVar("Chosen", bound=Component)
+
+
+def register(group: str, *names: str, builds: str) -> Callable[[type[Chosen]], type[Chosen]]:
+    """Make a schema known for the choices `names` of a config group, one YAML file each.
+
+    builds: "module:object", the class or function that a component of this schema is made by.
+    """
+
+    def remember(schema: type[Chosen]) -> type[Chosen]:
+        schema.builds = builds
+        SCHEMAS.update(dict.fromkeys(((group, name) for name in names), schema))
+        return schema
+
+    return remember

@@ -1,0 +1,99 @@
+"""All settings of a run: the root of the schema, and what does not go together.
+
+Every value lives once, in `configs/`, with its meaning beside it. A value that is missing there is
+an error and never a second, silent default.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SerializeAsAny
+from pydantic_core import PydanticCustomError
+
+from vae_cli.config.datasets import DatasetConfig
+from vae_cli.config.losses import BetaScheduleConfig, LikelihoodConfig, ObjectiveConfig
+from vae_cli.config.networks import ModelConfig, PosteriorConfig, PriorConfig
+from vae_cli.config.optimization import OptimizerConfig
+from vae_cli.config.registry import HOW, HOW_FAR, Component, Schema
+
+DEVICES = "auto, cpu, cuda, cuda:N or mps"
+
+
+def _known_device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", name):
+        raise PydanticCustomError("device", f"must be {DEVICES}")
+    return name
+
+
+Device = Annotated[str, AfterValidator(_known_device), Field(description=DEVICES)]
+
+
+class Config(Schema):
+    """A run's settings: the whole of `config.yaml` in a run folder."""
+
+    beta: float = Field(ge=0)
+    seed: int = Field(ge=0)
+    epochs: Annotated[int, Field(ge=1), HOW_FAR]
+    batch_size: int = Field(ge=1)
+    device: Annotated[Device, HOW]
+    precision: Literal["fp32", "bf16"]
+    compile: Annotated[bool, HOW]
+    cuda_graph: Annotated[bool, HOW]
+    deterministic: Annotated[bool, HOW]
+    data_dir: Annotated[str | None, HOW]
+    resume: Annotated[str | None, HOW]
+    figures: Annotated[Literal["auto", "none"], HOW]
+    manifold_size: Annotated[int, Field(ge=2), HOW]
+    manifold_range: Annotated[list[float] | None, Field(min_length=2, max_length=2), HOW]
+    interpolate: Annotated[list[Annotated[int, Field(ge=0)]] | None, Field(min_length=2), HOW]
+    dry_run: Annotated[bool, HOW]
+    ema: float | None = Field(gt=0, lt=1)
+    grad_clip: float | None = Field(gt=0)
+    on_nonfinite: Annotated[Literal["stop", "skip"], HOW_FAR]
+    checkpoint_minutes: Annotated[float | None, Field(gt=0), HOW]
+    patience: Annotated[int | None, Field(ge=1), HOW_FAR]
+    monitor: Literal["val/elbo", "val/loss", "val/reconstruction", "val/kl"]
+    log_every: Annotated[int, Field(ge=1), HOW]
+    image_every: Annotated[int, Field(ge=0), HOW]
+    model: SerializeAsAny[ModelConfig]
+    posterior: SerializeAsAny[PosteriorConfig]
+    prior: SerializeAsAny[PriorConfig]
+    likelihood: SerializeAsAny[LikelihoodConfig]
+    objective: SerializeAsAny[ObjectiveConfig]
+    beta_schedule: SerializeAsAny[BetaScheduleConfig]
+    corruption: SerializeAsAny[Component]
+    penalty: SerializeAsAny[Component]
+    optimizer: SerializeAsAny[OptimizerConfig]
+    scheduler: SerializeAsAny[Component]
+    dataset: SerializeAsAny[DatasetConfig]
+
+    @property
+    def is_generative(self) -> bool:
+        """Whether this is a VAE; a plain autoencoder has a point for a posterior."""
+        return self.posterior.has_density
+
+    def components(self) -> Iterator[tuple[str, Component]]:
+        """Yield each group's name with the component that was chosen."""
+        for group in GROUPS:
+            yield group, getattr(self, group)
+
+    def problems(self) -> Iterator[str]:
+        """Yield a line for each combination of settings that cannot work."""
+        for _, component in self.components():
+            yield from component.problems(self)
+        if self.manifold_range is not None and self.manifold_range[0] >= self.manifold_range[1]:
+            yield f"manifold_range={self.manifold_range}: the lower number must come first"
+        if self.dataset.val_size == 0 and self.patience is not None:
+            yield (
+                f"patience={self.patience} needs validation data and dataset.val_size=0;"
+                " give dataset.val_size or patience=null"
+            )
+
+
+# the groups with a node in the configuration; `experiment` and `sweep` are presets without one
+GROUPS = tuple(
+    name
+    for name, field in Config.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Component)
+)

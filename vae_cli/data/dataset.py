@@ -1,0 +1,144 @@
+"""What every dataset is once it is loaded, and where all randomness comes from."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from vae_cli.config.datasets import Binarize
+from vae_cli.console import UserError
+
+if TYPE_CHECKING:
+    from vae_cli.data.images import Images
+
+SPLIT_SEED = 2014  # not the run's: runs with different seeds use the same examples
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples for training, validation or test."""
+
+    x: "Tensor | Images"  # [N, *shape], uint8 (0 to 255 stand for 0 to 1) or float32
+    labels: Tensor | None = None  # [N] int64, for pictures and measures only
+    parameters: dict[str, Tensor] | None = None  # name -> [N], what a curve was made from
+
+    def __len__(self) -> int:
+        return self.x.shape[0]
+
+    def batches(self, order: Tensor | None, size: int) -> Iterator[Tensor]:
+        """Yield raw batches [B, *shape] of the examples `order` [M], or of all as they stand."""
+        if not isinstance(self.x, Tensor):
+            yield from self.x.batches(order, size)
+        elif order is None:
+            yield from self.x.split(size)
+        else:
+            for index in order.split(size):
+                yield self.x.index_select(0, index)
+
+    def head(self, count: int) -> Tensor:
+        """Return the first raw examples, at most `count`. -> [count, *shape] on the device."""
+        return self.x[:count]
+
+    def take(self, index: Tensor) -> "Split":
+        """Return the examples at `index` [M], in memory."""
+        return self._with_each(lambda part: part[index])
+
+    def to(self, device: torch.device) -> "Split":
+        """Return a copy on a device."""
+        return self._with_each(lambda part: part.to(device))
+
+    def _with_each(self, change: Callable[[Any], Any]) -> "Split":
+        labels = None if self.labels is None else change(self.labels)
+        parameters = self.parameters and {k: change(v) for k, v in self.parameters.items()}
+        return Split(change(self.x), labels, parameters)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """How pictures show a dataset of curves."""
+
+    grid: Tensor  # [P], where the curves were evaluated
+    x_label: str
+    y_label: str
+    logarithms: bool = False  # the values are logarithms; pictures show their exponentials
+
+
+@dataclass(frozen=True)
+class Data:
+    """A loaded dataset."""
+
+    name: str
+    train: Split
+    val: Split | None  # None: dataset.val_size=0
+    test: Split
+    class_names: tuple[str, ...] = ()
+    curves: Curves | None = None
+    binarize: Binarize = "none"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one example: (C, H, W) or (P,)."""
+        return tuple(self.train.x.shape[1:])
+
+    def to(self, device: torch.device) -> "Data":
+        """Return a copy on a device."""
+        val = None if self.val is None else self.val.to(device)
+        return replace(self, train=self.train.to(device), val=val, test=self.test.to(device))
+
+    def prepare(self, raw: Tensor, generator: torch.Generator) -> Tensor:
+        """Turn raw values [B, *shape] into a network's input: float32, binarised if configured."""
+        x = raw.float().div_(255) if raw.dtype == torch.uint8 else raw
+        if self.binarize == "dynamic":  # drawn anew at every call (Salakhutdinov & Murray 2008)
+            return torch.bernoulli(x, generator=generator)
+        return (x >= 0.5).float() if self.binarize == "threshold" else x
+
+    def value_range(self) -> tuple[float, float]:
+        """Return the smallest and largest value of the training set, as a network sees them."""
+        if not isinstance(self.train.x, Tensor):
+            return 0.0, 1.0  # of images on the disk, which are not read for this
+        low, high = self.train.x.aminmax()
+        white = 255.0 if self.train.x.dtype == torch.uint8 else 1.0
+        return float(low) / white, float(high) / white
+
+
+def carve(
+    examples: Split, size: int | None, setting: str, shuffled: bool = False
+) -> tuple[Split, Split]:
+    """Move `size` examples (None: a tenth, at most 10,000) to another set -> the rest, this set.
+
+    They are always the same ones. Raises UserError naming the setting where no example is left.
+    """
+    total = len(examples)
+    count = min(max(1, total // 10), 10_000) if size is None else size
+    if count >= total:
+        raise UserError(f"dataset.{setting}={count}: must be less than the {total:,} examples")
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(SPLIT_SEED))
+    rest, part = order[count:], order[:count]
+    if not shuffled:
+        rest, part = rest.sort().values, part.sort().values
+    return examples.take(rest), examples.take(part)
+
+
+def carve_validation(train: Split, size: int | None) -> tuple[Split, Split | None]:
+    """Move `size` training examples, as in `dataset.val_size`, to a validation set; 0: None."""
+    return (train, None) if size == 0 else carve(train, size, "val_size")
+
+
+def derive(seed: int, *path: str | int) -> int:
+    """Make a seed of 63 bits for one purpose: no hidden state is lost when a run is interrupted."""
+    text = "/".join(map(str, (seed, *path)))
+    return int.from_bytes(sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def generator(device: torch.device, seed: int, *path: str | int) -> torch.Generator:
+    """Make a new generator for one purpose."""
+    return torch.Generator(device).manual_seed(derive(seed, *path))
+
+
+def epoch_order(device: torch.device, seed: int, epoch: int, examples: int) -> Tensor:
+    """Draw the order of an epoch's examples. -> [examples] int64, on the device."""
+    source = generator(device, seed, "order", epoch)
+    return torch.randperm(examples, generator=source, device=device)

@@ -1,0 +1,176 @@
+"""The networks: an encoder to a raw code and a decoder to a raw output."""
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vae_cli.config.networks import ConvConfig, MLPConfig, ModelConfig
+from vae_cli.models.kernels import Linear, linear
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "softplus": nn.Softplus,
+}
+
+
+class Autoencoder(nn.Module):
+    """An encoder and a decoder, and nothing else: no distribution, no loss, no randomness.
+
+    A head in `vae/latent.py` gives the raw code its meaning, and so decides how wide it is: a VAE
+    and a plain autoencoder can have equal networks. A subclass sets `encoder` and `decoder`.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+
+    def __init__(self, config: ModelConfig, shape: tuple[int, ...], code_width: int) -> None:
+        """shape: of one example, [C, H, W] or [P]. code_width: width of the encoder's output."""
+        super().__init__()
+        self.shape = shape
+        self.latent_dim = config.latent_dim
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Compute the raw code. x [B, *shape] -> [B, code_width]."""
+        code: Tensor = self.encoder(x)
+        return code
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Compute the raw parameters of p(x|z), no sigmoid. z [N, Z] -> [N, *shape]."""
+        output: Tensor = self.decoder(z)
+        return output
+
+    def smallest_batch(self) -> int:
+        """Return how many examples a training batch must have."""
+        return 1
+
+
+class MLP(Autoencoder):
+    """x -> hidden_sizes -> code, and the mirror image back (Kingma & Welling 2014, appendix C)."""
+
+    def __init__(self, config: MLPConfig, shape: tuple[int, ...], code_width: int) -> None:
+        super().__init__(config, shape, code_width)
+        size, widths = math.prod(shape), config.hidden_sizes
+        activation = ACTIVATIONS[config.activation]
+        self.encoder = _layers([size, *widths], code_width, activation)
+        back = _layers([config.latent_dim, *reversed(widths)], size, activation)
+        self.decoder = back.append(nn.Unflatten(1, shape))
+
+    def encode(self, x: Tensor) -> Tensor:
+        return super().encode(x.flatten(1))
+
+
+def _layers(widths: list[int], last: int, activation: type[nn.Module]) -> nn.Sequential:
+    """Stack linear layers with activations through `widths`, then one linear layer to `last`."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [Linear(before, after), activation()]
+    return nn.Sequential(*layers, Linear(widths[-1], last))
+
+
+class Conv(Autoencoder):
+    """Stride-2 convolutions down to a linear layer; mirrored transposed convolutions back up.
+
+    Each convolution halves height and width, rounding up; the decoder goes back through the
+    encoder's sizes, so every input size (odd ones too) comes out exactly.
+    """
+
+    def __init__(self, config: ConvConfig, shape: tuple[int, ...], code_width: int) -> None:
+        super().__init__(config, shape, code_width)
+        activation, widths = ACTIVATIONS[config.activation], config.channels
+        channels, height, width = shape
+        sizes = [(height, width)]  # before each convolution, and after the last
+        for _ in widths:
+            height, width = math.ceil(height / 2), math.ceil(width / 2)
+            sizes.append((height, width))
+        self.bottleneck = (widths[-1], *sizes[-1])  # the smallest image, [C, H, W]
+        features = math.prod(self.bottleneck)
+
+        down: list[nn.Module] = []
+        for (before, after), size in zip(pairwise([channels, *widths]), sizes, strict=False):
+            down += [Down(before, after, size), nn.BatchNorm2d(after), activation()]
+        self.encoder = nn.Sequential(*down, nn.Flatten(), Linear(features, code_width))
+
+        up: list[nn.Module] = [Linear(self.latent_dim, features), nn.Unflatten(1, self.bottleneck)]
+        mirrored = [*reversed(widths), widths[0]]
+        for (before, after), size in zip(pairwise(mirrored), reversed(sizes[:-1]), strict=True):
+            up += [Up(before, after, size), nn.BatchNorm2d(after), activation()]
+        self.decoder = nn.Sequential(*up, Last(widths[0], channels))
+        # images lie in memory pixel by pixel, which every kernel here is fastest with
+        self.to(memory_format=torch.channels_last)
+
+    def smallest_batch(self) -> int:
+        """Return 2 where BatchNorm meets a single pixel, of which one example has no variance."""
+        return 2 if math.prod(self.bottleneck[1:]) == 1 else 1
+
+
+# The three convolutions below have the parameters and the results of torch's own, and compute them
+# as matrix products where these are faster on a CPU. BatchNorm follows Down and Up, so a bias
+# there would have no effect.
+
+
+class Down(nn.Conv2d):
+    """Halves an image of `size`, rounding up. A 3x3 convolution with stride 2.
+
+    An image that becomes a single pixel meets only the taps that lie on it: one matrix product.
+    """
+
+    def __init__(self, before: int, after: int, size: tuple[int, int]) -> None:
+        super().__init__(before, after, 3, stride=2, padding=1, bias=False)
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        if max(self.size) > 2:
+            return super().forward(x)
+        height, width = self.size
+        taps = _by_pixel(self.weight[:, :, 1 : 1 + height, 1 : 1 + width])
+        return linear(_by_pixel(x).flatten(1), taps.flatten(1))[:, :, None, None]
+
+
+class Up(nn.ConvTranspose2d):
+    """Undoes `Down` to exactly `size`: without output padding n pixels become 2n - 1."""
+
+    def __init__(self, before: int, after: int, size: tuple[int, int]) -> None:
+        extra = (1 - size[0] % 2, 1 - size[1] % 2)
+        super().__init__(before, after, 3, stride=2, padding=1, output_padding=extra, bias=False)
+        self.size = size
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if max(self.size) > 2:
+            return super().forward(x, output_size)
+        height, width = self.size
+        taps = _by_pixel(self.weight[:, :, 1 : 1 + height, 1 : 1 + width])
+        pixels = linear(x.flatten(1), taps.flatten(1).t()).unflatten(1, taps.shape[1:])
+        image: Tensor = pixels.permute(0, 3, 1, 2)
+        return image
+
+
+class Last(nn.Conv2d):
+    """Makes the image, of few channels. A 3x3 convolution.
+
+    One matrix product gives each pixel's nine contributions; `fold` adds them where they belong.
+    """
+
+    def __init__(self, before: int, channels: int) -> None:
+        super().__init__(before, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.bias is not None
+        # a pixel contributes where its tap points from: to the kernel, turned around
+        taps = _by_pixel(self.weight.flip(2, 3)).flatten(0, 2)  # [channels * 9, before]
+        pixels = _by_pixel(x).flatten(1, 2)  # [B, H * W, before]
+        parts = linear(pixels.flatten(0, 1), taps).unflatten(0, pixels.shape[:2])
+        image: Tensor = F.fold(parts.transpose(1, 2), x.shape[2:], 3, padding=1)
+        return image + self.bias[:, None, None]
+
+
+def _by_pixel(x: Tensor) -> Tensor:
+    """View [N, C, H, W] as [N, H, W, C]; channels_last images need no copy then."""
+    return x.permute(0, 2, 3, 1)

@@ -1,0 +1,92 @@
+"""Which run a command line goes on with; it may change only CHANGEABLE settings. No torch."""
+
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from vae_cli.config.check import CHANGEABLE, HOW_KEYS, differing, typed
+from vae_cli.config.settings import Config
+from vae_cli.console import UserError
+from vae_cli.runs import saved
+
+# overrides that a saved run may not repeat: Hydra's can name code, and a switch is no override
+_NOT_SETTINGS = re.compile(r"[\s+~]*((hydra|resume|dry_run)\b|-)")
+
+
+def requested_folder(resume: str) -> Path:
+    """The folder of resume=FOLDER. Raises UserError where there is no run that can go on."""
+    folder = Path(resume).expanduser().resolve()
+    if not saved.has_checkpoint(folder):
+        raise UserError(f"resume={folder}: there is no checkpoints/last.ckpt to go on from")
+    saved.refuse_links_out(folder)
+    return folder
+
+
+def saved_overrides(folder: Path) -> list[str]:
+    """The KEY=VALUE texts that a run was started with, without references and Hydra's settings."""
+    path = folder / ".hydra" / "overrides.yaml"
+    texts = saved.read_yaml(path) if path.is_file() else []
+    return [t for t in map(str, texts) if "${" not in t and not _NOT_SETTINGS.match(t)]
+
+
+def merged_config(folder: Path, composed: Mapping[str, Any], keys: Iterable[str]) -> Config:
+    """The saved settings of a run, with the `keys` of the command line taken from `composed`.
+
+    composed: `saved_overrides` and the command line together. Raises UserError where a change
+    contradicts what has been trained.
+    """
+    settings, keys = saved.read_run(folder).settings, list(keys)
+    if "experiment" in keys:  # a preset can change every setting
+        settings, keys = dict(composed), []
+    for key in keys:
+        if not key.startswith("hydra"):
+            *groups, name = key.split(".")
+            source, target = composed, settings
+            for group in groups:
+                source, target = source.get(group, {}), target.setdefault(group, {})
+            target[name] = source.get(name)
+    after = typed(settings | {"resume": None})
+    if changes := differences(saved.read_run(folder), after):
+        raise UserError(f"resume={folder}: trained with other settings: {changes}; leave them out")
+    return after
+
+
+def differences(run: saved.SavedRun, config: Config) -> str:
+    """'beta: 1.0, now 4.0; …': why a saved run cannot go on with `config`; "" where it can."""
+    trained = max((line["epoch"] for line in saved.read_metrics(run.folder)), default=0)
+    # a run cannot end before its last epoch: its numbers are those of a longer training
+    changeable = CHANGEABLE if config.epochs >= trained else HOW_KEYS
+    pairs = differing(run.config, config, changeable).items()
+    return "; ".join(f"{key}: {old}, now {new}" for key, (old, new) in pairs)
+
+
+def is_finished(run: saved.SavedRun, config: Config) -> bool:
+    """Whether a saved run has completed with just these settings, so that nothing is left to do."""
+    return run.status == "completed" and not differing(run.config, config)
+
+
+def newest_unfinished(outputs: Path, config: Config) -> Path | None:
+    """The newest run below `outputs`, no job of a sweep, with which `config` can go on, or None."""
+    newest = None
+    for run in sorted(saved.find_runs(outputs), key=lambda run: run.changed):
+        is_job = any((parent / "jobs.json").is_file() for parent in [*run.folder.parents][:3])
+        with suppress(UserError):  # settings of another version
+            if run.status != "completed" and not is_job and not differences(run, config):
+                newest = run.folder
+    return newest
+
+
+def prepare_folder(folder: Path, config: Config) -> None:
+    """Remove what a run left that never came to a checkpoint; refuse another run that did."""
+    if not (folder / "config.yaml").is_file():
+        return
+    changes = differences(saved.read_run(folder), config)
+    saved.refuse_links_out(folder)
+    if changes and saved.has_checkpoint(folder):
+        raise UserError(f"{folder} holds a run with other settings ({changes}): choose another")
+    if not saved.has_checkpoint(folder):
+        for name in ("config.yaml", "summary.json", "metrics.jsonl", "events.out.tfevents.*"):
+            for path in folder.glob(name):
+                path.unlink()

@@ -1,0 +1,115 @@
+"""Read run folders without trusting them, for resume, vae-eval and vae-report. Imports no torch."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vae_cli.config.check import typed
+from vae_cli.config.settings import Config
+from vae_cli.console import UserError, one_line
+
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"  # in the folder checkpoints/
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A run folder as it is on the disk."""
+
+    folder: Path
+    settings: dict[str, Any]  # config.yaml: nested plain values, not checked yet
+    summary: dict[str, Any]  # summary.json; empty before there is one
+    changed: float  # when summary.json, or else config.yaml, was written: seconds since 1970
+
+    @property
+    def status(self) -> str:
+        """One of completed, interrupted, failed, pruned, running (also after a kill), or ''."""
+        return str(self.summary.get("status", ""))
+
+    @property
+    def config(self) -> Config:
+        """The checked settings. Raises UserError, for one where another version wrote them."""
+        return typed(self.settings)
+
+
+def read_run(folder: Path) -> SavedRun:
+    """Read one run folder. Raises UserError where there is none, or where it cannot be read."""
+    path, summary = folder / "config.yaml", folder / "summary.json"
+    if not os.path.isfile(path):
+        raise UserError(f"{folder} is not a run folder: it has no config.yaml")
+    settings = read_yaml(path)
+    if not isinstance(settings, dict):
+        raise UserError(f"{path} is not a configuration of vae-train")
+    changed = (summary if summary.is_file() else path).stat().st_mtime
+    return SavedRun(folder, settings, read_summary(folder), changed)
+
+
+def read_yaml(path: Path) -> Any:
+    """The plain values in a YAML file. Raises UserError."""
+    try:
+        return yaml.load(path.read_text("utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read: {one_line(error)}") from error
+
+
+def saved_config(folder: Path) -> Config:
+    """The checked settings of a run folder. Raises UserError."""
+    return read_run(folder).config
+
+
+def find_runs(folder: Path, skipped: list[str] | None = None) -> list[SavedRun]:
+    """All runs at or below a folder; `skipped` receives a line about each that cannot be read."""
+    runs = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if "config.yaml" in files:
+            try:
+                runs.append(read_run(Path(parent)))
+                folders.clear()  # a run holds no other runs
+            except UserError as error:
+                if skipped is not None:
+                    skipped.append(str(error))
+    return runs
+
+
+def latest_run(outputs: Path) -> Path:
+    """The folder of the run below `outputs` that was completed last. Raises UserError."""
+    completed = [run for run in find_runs(outputs) if run.status == "completed"]
+    if not completed:
+        raise UserError(f"run=latest: no completed run under outputs={outputs}; give run=DIR")
+    return max(completed, key=lambda run: run.changed).folder
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl, up to one that a kill has cut off."""
+    path, lines = folder / "metrics.jsonl", []
+    for text in path.read_bytes().splitlines() if path.is_file() else ():
+        try:
+            line = json.loads(text)
+            lines.append(line | {"epoch": int(line["epoch"])})
+        except (ValueError, TypeError, KeyError):  # no JSON, not UTF-8, or no epoch's line
+            break
+    return lines
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """The content of summary.json; empty where there is none yet, or where it is damaged."""
+    try:
+        return dict(json.loads((folder / "summary.json").read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run folder holds a checkpoint to go on from."""
+    return any(os.path.isfile(folder / "checkpoints" / name) for name in (LAST, PREVIOUS))
+
+
+def refuse_links_out(folder: Path) -> None:
+    """Raise UserError for a link that leads out of a run folder: we would write where it leads."""
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"{path} is a link that leads out of the run folder; remove it")

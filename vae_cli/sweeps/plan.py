@@ -1,0 +1,228 @@
+"""From the command line of a sweep to its checked jobs and their folders. No torch, no pandas."""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
+from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
+
+from vae_cli.config.check import as_container, digest, identity
+from vae_cli.config.compose import composed, hydra_words, parse_overrides, quoted, settings_of
+from vae_cli.config.settings import GROUPS, Config
+from vae_cli.console import UserError, one_line, say
+from vae_cli.runs import resume, saved
+from vae_cli.runs.files import locked, write_json
+
+if TYPE_CHECKING:
+    from vae_cli.sweeps.search import Search
+
+JOBS = "jobs.json"  # in the folder of a sweep: what it was started with
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep."""
+
+    number: int
+    overrides: list[str]  # KEY=VALUE, without Hydra's own settings
+    swept: dict[str, str]  # those of them in which jobs differ: {"beta": "4", "seed": "0"}
+    config: Config
+    folder: Path
+
+    def __str__(self) -> str:
+        return f"job {self.number} ({' '.join(self.overrides)})"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its run has completed, so that nothing is left to do."""
+        begun = (self.folder / "config.yaml").is_file()
+        return begun and resume.is_finished(saved.read_run(self.folder), self.config)
+
+    def outcome(self, summary: dict[str, Any]) -> str:
+        """Say how its run ended, by summary.json: test metrics, or the error."""
+        names = short_names(self.swept)
+        settings = ",".join(f"{names[key]}={value}" for key, value in self.swept.items())
+        if summary["status"] != "completed":
+            epochs = f"{summary.get('epochs', 0)}/{self.config.epochs}"
+            return f"{settings}: {summary['status']}, {epochs}: {summary.get('error', '')}"
+        shown = ("elbo", "reconstruction", "kl")
+        numbers = [f"{name} {summary['metrics'][f'test/{name}']:.3f}" for name in shown]
+        return f"{settings}: test {', '.join(numbers)}, {summary['seconds']:.1f} s"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What the command line of a sweep asks for. A search makes its jobs while it goes."""
+
+    folder: Path
+    jobs: list[Job]
+    swept: list[str]  # the settings that vary; of a config group its `name`
+    identity: str  # equal for equal jobs, in any order; of a search, for an equal space
+    command: list[str]  # what was typed, for readers of the folder
+    arguments: list[str]  # for Hydra's own multirun
+    search: "Search | None" = None
+
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        """Lock the folder, write jobs.json and say what is left. Raises UserError."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            line = f"hydra.sweep.dir={self.folder}: cannot be made: {error.strerror}"
+            raise UserError(f"{line}; choose another folder") from error
+        with locked(self.folder):
+            jobs = [
+                {"number": job.number, "folder": str(job.folder.relative_to(self.folder))}
+                | {"swept": job.swept, "overrides": job.overrides, "identity": identity(job.config)}
+                for job in self.jobs
+            ]
+            content = {"identity": self.identity, "command": self.command, "jobs": jobs}
+            write_json(self.folder / JOBS, content)
+            left = [job for job in self.jobs if not job.is_finished]
+            half = sum(saved.has_checkpoint(job.folder) for job in left)
+            if half or len(left) < len(jobs):
+                counts = f"{len(jobs) - len(left)} are finished, {half} go on, {len(left) - half}"
+                say(f"vae-train: {len(jobs)} jobs: {counts} begin; {self.folder}")
+            yield
+
+
+def plan_sweep(
+    overrides: Sequence[str], name: str = "config", extra_dir: str | None = None
+) -> Sweep:
+    """Compose and check all jobs of what was typed, KEY=VALUE each. Raises UserError."""
+    check = partial(settings_of, name, extra_dir=extra_dir)
+    parsed = parse_overrides(hydra_words(overrides))
+    wanted = next((o.value() for o in reversed(parsed) if o.key_or_group == "resume"), None)
+    if wanted not in (None, "auto"):
+        line = "goes on with one run; leave out -m (a sweep goes on with hydra.sweep.dir=DIR)"
+        raise UserError(f"resume={wanted}: {line}")
+    task = [o for o in parsed if not o.key_or_group.startswith(("hydra", "resume"))]
+    own = [str(o.input_line) for o in parsed if o.key_or_group.startswith("hydra")]
+    # a preset may hold settings of Hydra: what is swept, by which sweeper and launcher
+    plain = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
+    hydra = composed(name, plain, extra_dir, with_hydra=True).hydra
+    params = [f"{key}={text}" for key, text in (hydra.sweeper.get("params") or {}).items()]
+    typed = {o.key_or_group for o in task}  # the command line wins over a preset
+    task = [*(o for o in parse_overrides(params) if o.key_or_group not in typed), *task]
+
+    folder, search = Path(str(hydra.sweep.dir)).absolute(), None
+    values: dict[str, list[str]] = {}
+    jobs: list[Job] = []
+    if hydra.sweeper.get("name") == "optuna":
+        if find_spec("optuna") is None:
+            raise UserError("hydra/sweeper=optuna needs an extra: pip install 'vae-cli[optuna]'")
+        from vae_cli.sweeps.search import plan_search  # imports Optuna
+
+        search = plan_search(cast(Any, OmegaConf.to_container(hydra.sweeper)), task, check)
+        swept, known = given_keys(search.space), search.identity
+    else:
+        values = dict(map(_values, task))
+        jobs = _grid(values, check)
+        swept, known = given_keys(jobs[0].swept), digest(sorted(identity(j.config) for j in jobs))
+    if wanted == "auto" and not any(text.startswith("hydra.sweep.dir=") for text in own):
+        template = cast(dict[str, str], OmegaConf.to_container(hydra.sweep))["dir"]
+        paths = Path(template.partition("${")[0] or ".").rglob(JOBS)
+        same = [path for path in paths if read_jobs(path.parent).get("identity") == known]
+        if same:
+            folder = max(same, key=lambda path: path.stat().st_mtime).parent.absolute()
+        say(f"vae-train: resume=auto: {'going on' if same else 'a new sweep'} in {folder}")
+    own_name = quoted("${job_folder:${hydra.sweep.dir},${hydra.job.num}}")
+    words = [*(f"{key}={','.join(texts)}" for key, texts in values.items()), *own]
+    words += ["hydra.sweeper.params=null", f"hydra.sweep.dir={quoted(folder)}"]
+    words = ["--multirun", *words, f"hydra.sweep.subdir={own_name}"]
+    command = ["vae-train", "-m", *overrides]
+    return Sweep(folder, _placed(jobs, folder), swept, known, command, words, search)
+
+
+def read_jobs(folder: Path) -> dict[str, Any]:
+    """The content of a sweep's jobs.json; empty where there is none, or where it is damaged."""
+    try:
+        return dict(json.loads((folder / JOBS).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+# Hydra asks for the folder of a job, in whatever process a launcher starts it
+OmegaConf.register_new_resolver(
+    "job_folder", lambda sweep, n: read_jobs(Path(sweep))["jobs"][n]["folder"], replace=True
+)
+
+
+def _values(override: Override) -> tuple[str, list[str]]:
+    """A setting and its values as texts, in Hydra's order: ("beta", ["1", "4"])."""
+    try:
+        if override.is_interval_sweep():
+            raise ValueError("only a search draws from it; add hydra/sweeper=optuna")
+        if not override.is_sweep_override():
+            return override.get_key_element(), [override.get_value_element_as_str()]
+        return override.get_key_element(), list(override.sweep_string_iterator())
+    except Exception as error:  # of whatever kind: what cannot be listed, such as glob(*)
+        raise UserError(f"{override.input_line}: {one_line(error)}") from error
+
+
+def _grid(values: dict[str, list[str]], check: Callable[[Sequence[str]], Config]) -> list[Job]:
+    """Every combination of the values, checked, with the name of its folder."""
+    jobs: dict[str, Job] = {}  # by all settings
+    for number, combination in enumerate(product(*values.values())):
+        pairs = dict(zip(values, combination, strict=True))
+        texts = [f"{key}={value}" for key, value in pairs.items()]
+        swept = {key: value for key, value in pairs.items() if len(values[key]) > 1}
+        try:
+            config = check(texts)
+        except UserError as error:
+            raise UserError(f"job {number} ({' '.join(texts)}): {error}") from error
+        job = Job(number, texts, swept, config, Path(folder_name(swept, number)))
+        if (twin := jobs.setdefault(digest(as_container(config)), job)) is not job:
+            raise UserError(f"{twin} and {job} have equal settings; sweep each value once")
+    return list(jobs.values())
+
+
+def _placed(jobs: Sequence[Job], folder: Path) -> list[Job]:
+    """The jobs in their folders: by name or, where there is none, by a run with their settings."""
+    named, others = {folder / job.folder for job in jobs}, dict[str, Path]()
+    for run in saved.find_runs(folder) if jobs else ():
+        with suppress(UserError):  # settings of another version
+            others |= {identity(run.config): run.folder} if run.folder not in named else {}
+    placed = []
+    for job in jobs:
+        place = folder / job.folder
+        if not place.exists():
+            place = others.pop(identity(job.config), place)
+        begun = (place / "config.yaml").is_file()
+        if begun and (changes := resume.differences(saved.read_run(place), job.config)):
+            line = f"{job}: {place} holds a run with other settings ({changes})"
+            raise UserError(f"{line}, which is not overwritten; choose another folder")
+        placed.append(replace(job, folder=place))
+    return placed
+
+
+def folder_name(swept: Mapping[str, str], number: int) -> str:
+    """Name the folder of a job: its swept settings, made safe and, over 120 bytes, shortened."""
+    text = ",".join(f"{key}={value}" for key, value in swept.items())
+    name = re.sub(r"[^\w=,.+\-\[\]]+", "_", text) or str(number)
+    if len(name.encode()) > 120:
+        name = name.encode()[:100].decode(errors="ignore")
+        name += "-" + sha256(text.encode()).hexdigest()[:12]
+    return name
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """model.latent_dim -> latent_dim, model.name -> model, where that stays clear."""
+    short = {key: key.removesuffix(".name").rpartition(".")[2] for key in keys}
+    names = list(short.values())
+    return {key: name if names.count(name) == 1 else key for key, name in short.items()}
+
+
+def given_keys(texts: Iterable[str]) -> list[str]:
+    """The settings that texts KEY=VALUE name, each once; of a config group its `name`."""
+    keys = [text.lstrip("+~").partition("=")[0].partition("@")[0] for text in texts]
+    return list(dict.fromkeys(f"{key}.name" if key in GROUPS else key for key in keys))

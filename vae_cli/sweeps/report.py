@@ -1,0 +1,169 @@
+"""A comparison of runs on a terminal, as CSV, JSON, Markdown, and one HTML page. No torch."""
+
+import base64
+import json
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from os.path import commonpath
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader
+from pandas import DataFrame
+
+from vae_cli.console import UserError, one_line
+from vae_cli.runs.files import write_text
+from vae_cli.runs.saved import read_metrics
+from vae_cli.sweeps.plan import read_jobs
+from vae_cli.sweeps.table import ACTIVE, SEED, TEST_METRICS, Comparison, compare, rows_of, text
+
+
+def answer(sweep: Comparison) -> str:
+    """How many runs have completed, and the best group, in one line."""
+    line = f"{sweep.groups['completed'].sum()} of {len(sweep.runs)} runs completed"
+    mean, std = sweep.means[sweep.metric][0], sweep.stds[sweep.metric][0]
+    spread = f" ± {std:.2g}" if std > 0 else ""
+    label = sweep.label(rows_of(sweep.groups)[0], sweep.swept) or "all settings alike"
+    best = f"; best {sweep.metric} {mean:.6g}{spread} with {label}"
+    return line + best * sweep.has_best
+
+
+def group_table(sweep: Comparison) -> DataFrame:
+    """The groups as texts, best first: what varied, runs, mean ± standard deviation, front."""
+    groups = rows_of(sweep.groups)
+    table = DataFrame({name: [text(g[k]) for g in groups] for k, name in sweep.swept.items()})
+    runs = [(g["completed"], g["runs"]) for g in groups]
+    table["runs"] = [f"{done}" if done == every else f"{done} of {every}" for done, every in runs]
+    for metric in dict.fromkeys([sweep.metric, *TEST_METRICS, "seconds"]):
+        digits = 1 if metric in ("seconds", ACTIVE) else 3
+        if sweep.means[metric].notna().any():
+            pairs = zip(sweep.means[metric], sweep.stds[metric], strict=True)
+            # a run that diverged would widen the table
+            texts = [[f"{x:.3g}" if abs(x) > 1e7 else f"{x:.{digits}f}" for x in p] for p in pairs]
+            column = [" ± ".join(x for x in pair if x != "nan") for pair in texts]
+            table[metric.removeprefix("test/").replace("_", " ")] = column
+    return table.assign(**{"": ["*" if g["front"] else "" for g in groups]})
+
+
+def unfinished(sweep: Comparison) -> list[str]:
+    """A line for each run that has not completed: which, how far it came, and its error."""
+    rows = zip(rows_of(sweep.runs), sweep.saved, strict=True)
+    lines = [
+        f"{sweep.label(row, [*sweep.swept, SEED])}  {row['status']}, "
+        f"{len(read_metrics(run.folder))}/{run.settings['epochs']}: {row['error']}"
+        for row, run in rows
+        if row["status"] != "completed"
+    ]
+    return [line.rstrip(": ") for line in lines]
+
+
+def commands(sweep: Comparison) -> dict[str, str]:
+    """Command lines, by what they are for: the sweep again, the best again, TensorBoard."""
+    lines: dict[str, Sequence[str]] = {}
+    if len(sweep.folders) == 1 and (typed := read_jobs(sweep.folders[0]).get("command")):
+        lines["the sweep again"] = typed
+    if sweep.has_best:
+        best = next(i for i, run in enumerate(sweep.saved) if run.status == "completed")
+        lines["the best again"] = ["vae-train", *sweep.overrides[best]]
+    folder = commonpath([folder.resolve() for folder in sweep.folders])
+    lines["all runs in TensorBoard"] = ["tensorboard", "--logdir", folder]
+    return {what: shlex.join(words) for what, words in lines.items()}
+
+
+def _tabulated(table: DataFrame, form: str) -> str:
+    return table.to_markdown(index=False, tablefmt=form, stralign="right", disable_numparse=True)
+
+
+def terminal(sweep: Comparison) -> str:
+    """The table of groups, best first; runs that have not completed; folders that were skipped."""
+    parts = [answer(sweep), _tabulated(group_table(sweep), "simple"), "\n".join(sweep.notes())]
+    for title, lines in {"not completed": unfinished(sweep), "skipped": sweep.skipped}.items():
+        parts += ["\n  ".join([f"{len(lines)} {title}:", *lines])] * bool(lines)
+    return "\n\n".join(filter(None, parts))
+
+
+def csv_text(sweep: Comparison) -> str:
+    """A row a run, with all digits; what a run does not have is empty."""
+    return sweep.runs.drop(columns="group").to_csv(index=False, lineterminator="\n")
+
+
+def json_text(sweep: Comparison) -> str:
+    """Groups and runs, best first, the latter with all settings. Strict JSON: NaN is null."""
+    groups = []
+    for i, row in enumerate(rows_of(sweep.groups)):
+        metrics = {k: {"mean": sweep.means[k][i], "std": sweep.stds[k][i]} for k in sweep.means}
+        settings = {"settings": {key: row[key] for key in sweep.swept}, "metrics": metrics}
+        groups.append(settings | {"n": row["completed"], "pareto_front": row["front"]})
+    runs = zip(rows_of(sweep.runs), sweep.overrides, sweep.saved, strict=True)
+    content = {
+        "command": commands(sweep).get("the sweep again"),
+        "metric": sweep.metric,
+        "swept": list(sweep.swept),
+        "groups": groups,  # of a run `group` is the place in this list
+        "runs": [row | {"overrides": x, "settings": s.settings} for row, x, s in runs],
+        "notes": [*sweep.notes(), *sweep.skipped],
+    }
+    plain = json.dumps(content, default=lambda x: x.item() if hasattr(x, "item") else str(x))
+    strict = json.loads(plain, parse_constant=lambda name: None)
+    return json.dumps(strict, indent=2, allow_nan=False) + "\n"
+
+
+def page(sweep: Comparison, name: str, pictures: Sequence[tuple[str, Path]] = ()) -> str:
+    """report.md or report.html, by its template. pictures: a title and a PNG in figures/ each."""
+    is_html = name.endswith("html")
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=is_html)
+    escaped = group_table(sweep).map(lambda cell: re.sub(r"([*|_\[\]])", r"\\\1", cell))
+    return environment.get_template(f"{name}.j2").render(
+        sweep=sweep,
+        answer=answer(sweep),
+        groups=group_table(sweep) if is_html else _tabulated(escaped, "pipe"),
+        unfinished=unfinished(sweep),
+        pictures=pictures,
+        base64=lambda path: base64.b64encode(path.read_bytes()).decode(),
+        runs=list(zip(rows_of(sweep.runs), sweep.overrides, strict=True)),
+        text=text,
+        join=shlex.join,
+        commands=commands(sweep),
+    )
+
+
+FORMATS: dict[str, Callable[[Comparison], str]] = {
+    "table": lambda sweep: terminal(sweep) + "\n",
+    "csv": csv_text,
+    "json": json_text,
+    "markdown": lambda sweep: page(sweep, "report.md") + "\n",
+}
+
+
+def write_report(
+    sweep: Comparison, out: Path, figures: bool = True
+) -> tuple[list[Path], list[str]]:
+    """Write the report's files, and return them and lines about failed pictures, or UserError."""
+    pictures: list[tuple[str, Path]] = []
+    failed: list[str] = []
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(out / "sweep.csv", csv_text(sweep))  # numbers first: pictures take longer
+        write_text(out / "sweep.json", json_text(sweep))
+        if figures:
+            from vae_cli.sweeps.figures import draw_all  # imports torch and matplotlib
+
+            pictures, failed = draw_all(sweep, out / "figures")
+        for name in ("report.md", "report.html"):
+            write_text(out / name, page(sweep, name, pictures) + "\n")
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written: {error.strerror}") from error
+    names = ["sweep.csv", "sweep.json", "report.md", "report.html", *["figures"] * bool(pictures)]
+    return [out / name for name in names], failed
+
+
+def sweep_report(folder: Path, figures: bool = True) -> str:
+    """Write the report of a sweep into its folder, and return what to print, also if it fails."""
+    try:
+        sweep = compare([folder])
+        failed = [f"warning: {line}" for line in write_report(sweep, folder, figures)[1]]
+    except Exception as error:  # of whatever kind: the runs are what counts
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        return f"warning: no report of the sweep: {kind}{one_line(error)[:300]}"
+    last = f"  {folder / 'report.html'}\n  {commands(sweep)['all runs in TensorBoard']}"
+    return "\n\n".join([terminal(sweep), *failed, last])

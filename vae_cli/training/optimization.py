@@ -1,0 +1,140 @@
+"""Optimisers, the learning rate over the steps, a running average of the weights."""
+
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vae_cli.config import optimization as schemas
+from vae_cli.vae.vae import VAE
+
+
+def adam(config: schemas.AdamConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Build Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019)."""
+    settings = config.model_dump(include={"lr", "eps", "weight_decay"})
+    return Adam(parameters, config.name == "adamw", betas=(config.beta1, config.beta2), **settings)
+
+
+def sgd(config: schemas.SGDConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Build stochastic gradient descent; our settings have torch's names."""
+    return torch.optim.SGD(parameters, fused=True, **config.model_dump(exclude={"name"}))
+
+
+def rmsprop(config: schemas.RMSpropConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Build RMSprop (Tieleman & Hinton 2012); our settings have torch's names."""
+    return torch.optim.RMSprop(parameters, **config.model_dump(exclude={"name"}))
+
+
+class Adam(torch.optim.Adam):
+    """torch's fused Adam or AdamW; gathers its tensors once, which halves a small net's update."""
+
+    def __init__(self, parameters: list[nn.Parameter], decoupled: bool, **settings: Any) -> None:
+        """decoupled: use the weight decay of AdamW. settings: lr, betas, eps, weight_decay."""
+        super().__init__(parameters, fused=True, **settings)
+        self.found_inf: Tensor | None = None  # scalar on the device; 1: leave this update out
+        self.kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_
+        self.parameters = parameters
+        self.weights = [parameter.data for parameter in parameters]
+        for parameter in parameters:
+            means = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+            self.state[parameter] = {"step": torch.zeros((), device=parameter.device), **means}
+        self.load_state_dict(self.state_dict())  # makes the lists
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Make one update, or none where `found_inf` is 1."""
+        (group,) = self.param_groups
+        names = ("lr", "weight_decay", "eps", "amsgrad", "maximize")
+        settings = {name: group[name] for name in names} | {"found_inf": self.found_inf}
+        beta1, beta2 = group["betas"]
+        gradients = [parameter.grad for parameter in self.parameters]
+        lists: Any = (self.weights, gradients, self.means, self.squares, [], self.counts)
+        self.count.add_(1)
+        self.kernel(*lists, beta1=beta1, beta2=beta2, **settings)
+        if self.found_inf is not None:
+            self.count.sub_(self.found_inf)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the state of an optimiser of this class or of torch's."""
+        super().load_state_dict(state_dict)
+        states = [self.state[parameter] for parameter in self.parameters]
+        self.count: Tensor = states[0]["step"]
+        self.counts = [self.count] * len(states)
+        for state in states:
+            state["step"] = self.count
+        self.means = [state["exp_avg"] for state in states]
+        self.squares = [state["exp_avg_sq"] for state in states]
+
+
+class LearningRate:
+    """The learning rate as a share of `optimizer.lr`: a function of the step, counted from 0."""
+
+    def __init__(self, share: Callable[[int], float], **state: float) -> None:
+        """share: by step. state: what a resumed run needs."""
+        self.share, self.state = share, state
+
+    def observe(self, better: bool) -> None:
+        """Hear after an epoch whether the monitored metric became better."""
+
+
+def constant_lr(config: schemas.ConstantLRConfig, steps: int, epochs: int) -> LearningRate:
+    """1 at every step. Here and below: steps in an epoch."""
+    return LearningRate(lambda step: 1.0)
+
+
+def exponential_lr(config: schemas.ExponentialLRConfig, steps: int, epochs: int) -> LearningRate:
+    """gamma^epoch."""
+    return LearningRate(lambda step: config.gamma ** (step // steps))
+
+
+def step_lr(config: schemas.StepLRConfig, steps: int, epochs: int) -> LearningRate:
+    """gamma^(epoch // every_epochs)."""
+    return LearningRate(lambda step: config.gamma ** (step // (steps * config.every_epochs)))
+
+
+def cosine_lr(config: schemas.CosineLRConfig, steps: int, epochs: int) -> LearningRate:
+    """A linear rise over `warmup_epochs`, then half a cosine (Loshchilov & Hutter 2017)."""
+    warmup = round(config.warmup_epochs * steps)
+    fall = max(1, epochs * steps - warmup - 1)
+
+    def share(step: int) -> float:
+        cosine = math.cos(math.pi * min(1.0, (step - warmup) / fall))
+        height = config.final_factor + (1 - config.final_factor) * 0.5 * (1 + cosine)
+        return height if step >= warmup else (step + 1) / warmup
+
+    return LearningRate(share)
+
+
+class PlateauLR(LearningRate):
+    """A drop by gamma when the monitored metric has not become better for `patience` epochs."""
+
+    def __init__(self, config: schemas.PlateauLRConfig, steps: int, epochs: int) -> None:
+        super().__init__(lambda step: self.state["factor"], factor=1.0, waited=0)
+        self.config = config
+
+    def observe(self, better: bool) -> None:
+        factor, waited = self.state["factor"], 0 if better else self.state["waited"] + 1
+        if waited > self.config.patience:
+            factor, waited = max(self.config.min_factor, factor * self.config.gamma), 0
+        self.state = {"factor": factor, "waited": waited}
+
+
+class Averaged:
+    """average <- decay * average + (1 - decay) * weights (Polyak & Juditsky 1992)."""
+
+    def __init__(self, module: VAE, decay: float) -> None:
+        self.decay = decay
+        self.module = deepcopy(module).requires_grad_(False)
+        self.average: list[Tensor] = list(self.module.parameters())
+        self.weights: list[Tensor] = list(module.parameters())
+        self.buffers = list(zip(self.module.buffers(), module.buffers(), strict=True))
+
+    @torch.no_grad()
+    def update(self, first: bool) -> None:
+        """Follow an update of the weights; the first one makes the average equal to them."""
+        torch._foreach_lerp_(self.average, self.weights, 1.0 if first else 1 - self.decay)
+        for average, newest in self.buffers:  # the statistics of BatchNorm are averages already
+            average.copy_(newest)

@@ -1,0 +1,191 @@
+"""How codes and their densities become a loss, in nats an example, and how the KL weighs in it.
+
+Shapes: B examples, K codes for an example, Z latent dimensions.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vae_cli.config import losses
+from vae_cli.console import UserError
+from vae_cli.vae.latent import KL, Code, DiagonalGaussian, Encode, Posterior, Prior
+
+
+@dataclass
+class Drawn:
+    """A batch as an objective sees it. Densities and KL are computed only when asked for."""
+
+    posterior: Posterior
+    code: Code
+    log_likelihood: Tensor  # [K, B] log p(x|z) in nats
+    prior: Prior
+    encode: Encode
+    _log_ratio: Tensor | None = None  # cached by hand: torch.compile takes no cached_property
+
+    @property
+    def log_ratio(self) -> Tensor:
+        """log p(z) - log q(z|x) in nats. [K, B]."""
+        if self._log_ratio is None:
+            self._log_ratio = self.prior.log_prob(self.code.z, self.encode) - self.code.log_q()
+        return self._log_ratio
+
+    @property
+    def kl(self) -> KL:
+        """KL(q(z|x) || p(z)), in closed form or as the mean over K codes of log q - log p."""
+        return self.prior.exact_kl(self.posterior) or KL(None, -self.log_ratio.mean(0))
+
+
+class Weight(NamedTuple):
+    """How the KL counts at a step: beta |KL - capacity|. Scalars on the device."""
+
+    beta: Tensor
+    capacity: Tensor  # nats; 0 except in the capacity schedule
+
+
+class Terms(NamedTuple):
+    """A loss and the numbers that are logged with it."""
+
+    loss: Tensor  # scalar, to minimise
+    metrics: dict[str, Tensor]  # loss, reconstruction, kl, elbo …: scalars, detached
+
+
+class Objective(nn.Module, ABC):
+    """A rule for the loss, without randomness or a step of its own: both are arguments.
+
+    A module, so that an objective with networks of its own trains them with the others.
+    """
+
+    def __init__(self, config: losses.ObjectiveConfig) -> None:
+        super().__init__()
+        self.num_samples = config.num_samples  # K
+
+    @abstractmethod
+    def forward(self, drawn: Drawn, weight: Weight) -> Terms:
+        """Compute the loss of a batch whose codes have been drawn."""
+
+
+class ELBO(Objective):
+    """-E_q[log p(x|z)] + beta KL(q(z|x) || p(z)) (Kingma & Welling 2014).
+
+    The expectation is a mean over K codes an example, the KL is exact where it can be; a beta other
+    than 1 makes it the beta-VAE (Higgins et al. 2017), a capacity C the loss with beta |KL - C|
+    (Burgess et al. 2018). free_bits: a dimension's mean KL below it costs as much as free_bits, so
+    there is no gain in emptying it (Kingma et al. 2016, equation 15).
+    """
+
+    def __init__(self, config: losses.ElboConfig) -> None:
+        super().__init__(config)
+        self.free_bits = config.free_bits
+
+    def forward(self, drawn: Drawn, weight: Weight) -> Terms:
+        reconstruction = -drawn.log_likelihood.mean()  # over K codes and B examples
+        divergence = drawn.kl
+        if divergence.by_dimension is not None:
+            by_dimension = divergence.by_dimension.mean(0)  # [Z]
+            kl = by_dimension.sum()
+            charged = by_dimension.clamp(min=self.free_bits).sum() if self.free_bits else kl
+            cost = (charged - weight.capacity).abs()
+        else:
+            kl = divergence.total.mean()
+            # an estimate may be negative: without a capacity |KL| would push it up there
+            excess = kl - weight.capacity
+            cost = torch.where(weight.capacity > 0, excess.abs(), excess)
+        return terms(reconstruction + weight.beta * cost, reconstruction, kl)
+
+
+class IWAE(Objective):
+    """-log (1/K) sum_k p(x|z_k) (p(z_k) / q(z_k|x))^beta (Burda et al. 2016 for beta = 1).
+
+    With K = 1 a one-sample estimate of the ELBO; the larger K is, the tighter the bound.
+    """
+
+    def forward(self, drawn: Drawn, weight: Weight) -> Terms:
+        log_weight = drawn.log_likelihood + weight.beta * drawn.log_ratio  # [K, B]
+        bound = torch.logsumexp(log_weight, 0) - math.log(len(log_weight))  # [B]
+        return terms(-bound.mean(), -drawn.log_likelihood.mean(), drawn.kl.total.mean())
+
+
+class BetaTCVAE(Objective):
+    """-E_q[log p(x|z)] + KL + (beta - 1) TC: beta weighs the total correlation alone.
+
+    TC = KL(q(z) || prod_j q(z_j)), with q(z) the mean of the batch's posteriors (Chen et al. 2018,
+    section 3.1; their log N terms are constants without a gradient and are left out). The estimate
+    depends on the batch it is made from, so compare it between equal batch sizes only.
+    """
+
+    def forward(self, drawn: Drawn, weight: Weight) -> Terms:
+        assert isinstance(drawn.posterior, DiagonalGaussian)
+        reconstruction, kl = -drawn.log_likelihood.mean(), drawn.kl.total.mean()
+        # log q(z_j | x_i) for every code and every example i of the batch: [K, B, B, Z]
+        densities = drawn.posterior.log_prob_by_dimension(drawn.code.z[:, :, None, :])
+        log_batch = math.log(densities.shape[2])
+        log_joint = torch.logsumexp(densities.sum(-1), 2) - log_batch  # [K, B]
+        log_marginals = torch.logsumexp(densities, 2) - log_batch  # [K, B, Z]
+        correlation = (log_joint - log_marginals.sum(-1)).mean()
+        loss = reconstruction + kl + (weight.beta - 1) * correlation
+        return terms(loss, reconstruction, kl, total_correlation=correlation)
+
+
+def terms(loss: Tensor, reconstruction: Tensor, kl: Tensor, **others: Tensor) -> Terms:
+    """Name the four numbers that every objective logs, and others; elbo is that of beta = 1."""
+    numbers = {"loss": loss, "reconstruction": reconstruction, "kl": kl}
+    metrics = {name: number.detach() for name, number in numbers.items()}
+    metrics["elbo"] = -(metrics["reconstruction"] + metrics["kl"])
+    return Terms(loss, metrics | {name: number.detach() for name, number in others.items()})
+
+
+class Schedule(NamedTuple):
+    """The weight of the KL as functions of the step, so that a resume needs no state.
+
+    The loss has beta |KL - capacity|. A step counts updates from 0 over the whole training. Each
+    builder takes its schema, the beta of the configuration, the steps of an epoch and the epochs.
+    """
+
+    beta_at: Callable[[int], float]
+    capacity_at: Callable[[int], float] = lambda step: 0.0  # the KL that costs nothing, in nats
+    final_step: int = 0  # from here on the weight is the one that was asked for
+
+
+def constant(config: losses.ConstantBetaConfig, beta: float, steps: int, epochs: int) -> Schedule:
+    """Keep beta at every step."""
+    return Schedule(lambda step: beta)
+
+
+def warmup(config: losses.WarmupBetaConfig, beta: float, steps: int, epochs: int) -> Schedule:
+    """Rise linearly from `start` to beta (Bowman et al. 2016, Sonderby et al. 2016).
+
+    Raises UserError for a rise that is longer than the training.
+    """
+    final = config.steps or max(1, round(config.epochs * steps))
+    if final > epochs * steps:
+        raise UserError(
+            f"beta_schedule.steps={final}: the warm-up is longer than the training"
+            f" ({epochs} epochs of {steps} steps), so beta would never be reached"
+        )
+    rise = beta - config.start
+    return Schedule(lambda step: config.start + min(1.0, step / final) * rise, final_step=final)
+
+
+def cyclical(config: losses.CyclicalBetaConfig, beta: float, steps: int, epochs: int) -> Schedule:
+    """Rise linearly from 0, then stay at beta, in each of `cycles` equal parts of the training
+    (Fu et al. 2019, equation 6)."""
+    length = epochs * steps / config.cycles  # steps
+    rise = config.rise * length
+
+    def beta_at(step: int) -> float:
+        cycle = min(int(step / length), config.cycles - 1)
+        return beta * min(1.0, (step - cycle * length) / rise)
+
+    return Schedule(beta_at, final_step=math.ceil((config.cycles - 1) * length + rise))
+
+
+def capacity(config: losses.CapacityBetaConfig, beta: float, steps: int, epochs: int) -> Schedule:
+    """Keep beta on |KL - C| while C rises linearly from 0 (Burgess et al. 2018)."""
+    final = max(1, round(config.epochs * steps))
+    return Schedule(lambda step: beta, lambda step: config.capacity * min(1.0, step / final), final)

@@ -1,0 +1,105 @@
+"""Networks with a posterior, a prior, a likelihood and an objective: a loss from a batch.
+
+Shapes: B examples, K codes for an example, Z latent dimensions.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from vae_cli.config.settings import Config
+from vae_cli.models.networks import Autoencoder
+from vae_cli.vae.latent import Head, Posterior, Prior
+from vae_cli.vae.likelihoods import Likelihood
+from vae_cli.vae.objectives import Drawn, Objective, Terms, Weight
+from vae_cli.vae.regularizers import Penalty
+
+
+class VAE(nn.Module):
+    """An autoencoder with the meaning of its code and of its output, and a rule for its loss.
+
+    The networks may run in bfloat16; densities, KL and loss are always computed in float32.
+    """
+
+    def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
+        """Build the components that `config` names. shape: of one example."""
+        super().__init__()
+        self.latent_dim = latent_dim = config.model.latent_dim  # Z
+        self.head: Head = config.posterior.build(latent_dim)  # it knows the width of the code
+        self.model: Autoencoder = config.model.build(shape, self.head.width())
+        self.prior: Prior = config.prior.build(latent_dim)
+        self.likelihood: Likelihood = config.likelihood.build()
+        self.objective: Objective = config.objective.build()
+        self.penalty: Penalty = config.penalty.build()
+        self.precision = config.precision
+
+    def noise_shape(self, batch: int) -> tuple[int, int, int]:
+        """Return the shape (K, B, Z) of the standard normal noise that a batch needs."""
+        return self.objective.num_samples, batch, self.latent_dim
+
+    def forward(
+        self, x: Tensor, noise: Tensor, weight: Weight, seen: Tensor | None = None
+    ) -> Terms:
+        """Compute the loss and its terms. x [B, *shape], noise [K, B, Z] standard normal.
+
+        seen: what the encoder gets in place of x (denoising), of x's shape.
+        """
+        seen = x if seen is None else seen
+        return self.terms(self.encode(seen), x, noise, weight, seen)
+
+    def terms(
+        self, posterior: Posterior, x: Tensor, noise: Tensor, weight: Weight, seen: Tensor
+    ) -> Terms:
+        """Compute the loss and its terms of a batch that is encoded already: posterior of `seen`.
+
+        x, seen [B, *shape], noise [K, B, Z] standard normal.
+        """
+        code = posterior.sample(noise)
+        log_likelihood = self.likelihood.log_prob(x, self.decode(code.z))  # [K, B]
+        drawn = Drawn(posterior, code, log_likelihood, self.prior, self.encode)
+        loss, metrics = self.objective(drawn, weight)
+        if self.penalty.weight:
+            term = self.penalty.term(self._posterior, seen, posterior.mean)
+            loss = loss + self.penalty.weight * term
+            metrics = metrics | {"loss": loss.detach(), "penalty": term.detach()}
+        return Terms(loss, metrics)
+
+    def encode(self, x: Tensor) -> Posterior:
+        """Compute q(z|x). x [B, *shape]."""
+        with self._autocast(x.device):
+            return self._posterior(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Compute raw likelihood parameters in float32. z [K, B, Z] -> [K, B, *shape]."""
+        with self._autocast(z.device):
+            params = self.model.decode(z.flatten(0, 1))
+        separate: Tensor = params.float().unflatten(0, z.shape[:2])
+        return separate
+
+    def mean(self, z: Tensor) -> Tensor:
+        """Compute E[x|z]. z [N, Z] -> [N, *shape]."""
+        return self.likelihood.mean(self.decode(z[None]))[0]
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Compute E[x|z] at the posterior mean. [B, *shape] -> [B, *shape]."""
+        return self.mean(self.encode(x).mean)
+
+    @torch.no_grad()
+    def draw_prior(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw n codes from the prior, on the generator's device. -> [n, Z]."""
+        return self.prior.sample(n, generator, self.encode)
+
+    def _posterior(self, x: Tensor) -> Posterior:
+        posterior: Posterior = self.head(self.model.encode(x))
+        return posterior
+
+    def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        narrow = self.precision == "bf16"
+        return torch.autocast(device.type, torch.bfloat16) if narrow else nullcontext()
+
+
+def build_vae(config: Config, shape: tuple[int, ...]) -> VAE:
+    """Build a VAE with weights drawn from config.seed, which torch's own generator takes."""
+    torch.manual_seed(config.seed)
+    return VAE(config, shape)
