@@ -158,12 +158,12 @@ def load_run(folder: str | Path, device: str = "cpu") -> TrainedRun:
     folder = Path(folder).expanduser()
     config, path = saved_config(folder), folder / "model.safetensors"
     refuse_links_out(folder)
-    if path.exists():
+    try:
         weights, about = checkpoint.load_weights(path)
-    else:
+    except checkpoint.Damaged as error:
         about, note = checkpoint.load_best(folder / "checkpoints")
-        weights = about["vae"]
-        say(note or f"{folder} has not ended: these are the weights of epoch {about['epoch']}")
+        weights, reason = about["vae"], error if path.exists() else f"{folder} has not ended"
+        say(f"warning: {note or reason}: the weights are those of epoch {about['epoch']}")
     vae = build_vae(config, tuple(about["shape"])).requires_grad_(False).eval()
     vae.load_state_dict(weights)
     return TrainedRun(folder, config, vae.to(device_of(device)), int(about["epoch"]))
