@@ -22,9 +22,9 @@ LINES = {
     "models": 325,
     "vae": 760,
     "data": 600,
-    "runs": 615,
+    "runs": 625,
     "training": 1060,
-    "analysis": 1245,
+    "analysis": 1250,
     "sweeps": 1190,
 }
 PACKAGE_LINES, FILE_LINES, ROOM_FILES, LINE_LENGTH = 7400, 260, 10, 100

@@ -49,7 +49,9 @@ def drawn_in(folder: Path) -> set[str]:
     return {path.name for path in (folder / "figures").iterdir()}
 
 
-@pytest.mark.parametrize(("overrides", "expected"), FITTING, ids=str)
+@pytest.mark.parametrize(
+    ("overrides", "expected"), FITTING, ids=lambda part: " ".join(sorted(part))
+)
 def test_what_fits_a_run_is_drawn(overrides, expected, run_of, caplog):
     run = run_of(*overrides)
     assert set(fitting(run)) == expected

@@ -45,7 +45,10 @@ def run_task(task: settings.EvalConfig, folder: Path) -> Report:
     run.config = run.config.model_copy(update={k: v for k, v in given.items() if v is not None})
     say(f"task={task.name} of {run!r} on {run.device}")
     out = folder / "eval" if task.out is None else Path(task.out).expanduser()
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"out={out}: cannot be made: {error.strerror}; choose another") from error
     report: Report = task.build(run, out)
     return report
 

@@ -165,5 +165,8 @@ def load_run(folder: str | Path, device: str = "cpu") -> TrainedRun:
         weights, reason = about["vae"], error if path.exists() else f"{folder} has not ended"
         say(f"warning: {note or reason}: the weights are those of epoch {about['epoch']}")
     vae = build_vae(config, tuple(about["shape"])).requires_grad_(False).eval()
-    vae.load_state_dict(weights)
+    try:
+        vae.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"{folder}: the weights do not fit the model of config.yaml") from error
     return TrainedRun(folder, config, vae.to(device_of(device)), int(about["epoch"]))

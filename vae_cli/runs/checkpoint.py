@@ -61,7 +61,8 @@ def load_newest(folder: Path, names: Sequence[str] = (LAST, PREVIOUS)) -> tuple[
             return load(path), "; ".join([*damaged, f"{path.name} is taken"] if damaged else [])
         except Damaged as error:
             damaged.append(str(error))
-    raise Damaged(f"{'; '.join(damaged)}; {folder} holds no whole checkpoint: start the run again")
+    reasons = [*damaged, f"{folder} holds no whole checkpoint: start the run again"]
+    raise Damaged("; ".join(reasons))
 
 
 def load_best(folder: Path) -> tuple[State, str]:

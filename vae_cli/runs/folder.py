@@ -10,6 +10,7 @@ import json
 import logging
 import shlex
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -30,6 +31,7 @@ from vae_cli.console import one_line, say
 from vae_cli.runs import checkpoint, files
 from vae_cli.runs.saved import BEST, LAST, PREVIOUS, read_metrics, read_summary
 
+log = logging.getLogger(__name__)
 BOARD, METRICS, SUMMARY = "TensorBoard", "metrics.jsonl", "summary.json"
 PACKAGES = ("vae-cli", "torch", "torchvision", "hydra-core", "omegaconf", "tensorboard", "numpy")
 FINAL_METRICS = ("test/elbo", "test/reconstruction", "test/kl", "test/loss", "test/active_units")
@@ -60,6 +62,7 @@ class Run:
         text = yaml.safe_dump(as_container(config), sort_keys=False, allow_unicode=True)
         files.write_text(folder / "config.yaml", text)
         self._write_history()  # without what was logged after the checkpoint
+        self.excepthook, threading.excepthook = threading.excepthook, _log_thread
         self.writer: Any = None
         with self._forgiving(BOARD):
             self._open_board(config, step)
@@ -110,6 +113,7 @@ class Run:
             if status == "completed":
                 self.writer.file_writer.add_summary(self.end)
             self.writer.close()
+        threading.excepthook = self.excepthook
         if self.failing:
             say(f"warning: not whole in {self.folder}: {', '.join(sorted(self.failing))}")
 
@@ -145,12 +149,17 @@ class Run:
             yield
         except Exception as error:
             if name not in self.failing:
-                logging.getLogger(__name__).warning("%s cannot be written", name, exc_info=True)
+                log.warning("%s cannot be written", name, exc_info=True)
                 say(f"warning: {name} cannot be written: {one_line(error)}; training goes on")
             self.failing.add(name)
         else:
             if name != BOARD:  # files are written whole again
                 self.failing.discard(name)
+
+
+def _log_thread(args: threading.ExceptHookArgs) -> None:
+    """Log what TensorBoard's own thread raises on a full disk; `Run` says that it failed."""
+    log.warning("a thread has ended", exc_info=args.exc_value)
 
 
 def git_commit() -> str | None:
