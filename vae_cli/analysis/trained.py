@@ -118,7 +118,7 @@ class TrainedRun:
 
     @property
     def known(self) -> dict[str, Tensor]:
-        """What is known of the test examples: their class, or the parameters of their curves."""
+        """Facts about the test examples: their class, or the parameters of their curves."""
         test = self.data().test
         return {"class": test.labels} if test.labels is not None else test.parameters or {}
 

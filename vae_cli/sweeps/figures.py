@@ -135,7 +135,7 @@ def over_setting(
 
 
 def samples(runs: dict[str, SavedRun], title: str) -> Figure:
-    """The same draws from the prior through several models, a row each."""
+    """Draw decoded samples of several models, a row each, from equal draws of the prior."""
     models = [load_run(run.folder) for run in runs.values()]
     table = torch.stack([model.sample(EXAMPLES, seed=0) for model in models])
     return sheet(table, title, models[0].data().curves, rows=list(runs))
