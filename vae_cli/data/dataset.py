@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -77,6 +78,7 @@ class Data:
     class_names: tuple[str, ...] = ()
     curves: Curves | None = None
     binarize: Binarize = "none"
+    digest: str = ""  # of the values as they were read; "": those of the splits, see `fingerprint`
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -102,6 +104,19 @@ class Data:
         low, high = self.train.x.aminmax()
         white = 255.0 if self.train.x.dtype == torch.uint8 else 1.0
         return float(low) / white, float(high) / white
+
+
+def fingerprint(*parts: Any) -> str:
+    """16 hexadecimal digits that stand for tensors, numpy arrays and texts, in their order."""
+    total = sha256()
+    for part in parts:
+        values = part.cpu().numpy() if isinstance(part, Tensor) else part
+        if isinstance(values, str):
+            total.update(values.encode())
+        else:
+            total.update(f"{values.dtype}{values.shape}".encode())
+            total.update(np.ascontiguousarray(values).data)
+    return total.hexdigest()[:16]
 
 
 def carve(
