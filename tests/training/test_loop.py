@@ -108,7 +108,7 @@ def test_a_run_says_and_keeps_its_numbers(make_config, tmp_path, capsys):
     train(make_config(*DIGITS, "epochs=2", "beta=1000"), tmp_path)
     line, summary, said = curve(tmp_path)[-1], read_summary(tmp_path), capsys.readouterr()
     assert set(line) >= {"train/grad_norm", "schedule/beta", "schedule/lr", "val/active_units"}
-    assert {"seconds", "examples_per_second", "parameters", "shape", "device"} <= set(summary)
+    assert {"seconds", "examples_per_second", "parameters", "data", "device"} <= set(summary)
     assert sum(summary["kl_by_dimension"]) == pytest.approx(summary["metrics"]["test/kl"], rel=1e-5)
     assert "1,300 training + 200 validation + 297 test examples of shape 1x8x8" in said.err
     assert said.err.count("epoch 2/2") == said.err.count("collapsed") == 1

@@ -43,7 +43,7 @@ def _reconstructions(run: TrainedRun) -> Figure:
     # the run's seed, so the weights that the training started from
     untrained = build_vae(run.config, run.shape).to(run.device).eval()
     before = TrainedRun(run.folder, run.config, untrained, epoch=0)
-    x, curves = _inputs(run, 10 if run.has_images else 8), run.data().curves
+    x, curves = _inputs(run, 10 if run.has_images else 8), run.curves
     table = torch.stack([x, before.reconstruct(x), run.reconstruct(x)])
     names = ("original", "before training", "after training")
     if run.has_images:
@@ -62,7 +62,7 @@ def samples(run: TrainedRun, n: int) -> tuple[Walk, Figure]:
     x = run.decode(z)
     columns = min(8, n)
     table = x[: n - n % columns].unflatten(0, (-1, columns))  # full rows only
-    return {"z": z, "x": x}, figures.sheet(table, "Samples from the prior", run.data().curves)
+    return {"z": z, "x": x}, figures.sheet(table, "Samples from the prior", run.curves)
 
 
 def _loss_curves(run: TrainedRun) -> Figure:
@@ -93,7 +93,7 @@ def _manifold(run: TrainedRun) -> Figure:
     across, up = values[:, 0], values[:, 1].flip(0)  # the second code grows upwards
     x = run.decode(torch.cartesian_prod(up, across).flip(-1).unflatten(0, (size, size)))
     rows, columns = [f"z2 = {v:.2f}" for v in up.tolist()], [f"{v:.2f}" for v in across.tolist()]
-    return figures.sheet(x, f"Decoded manifold{where}", run.data().curves, rows, columns, "z1")
+    return figures.sheet(x, f"Decoded manifold{where}", run.curves, rows, columns, "z1")
 
 
 def walk_along(
@@ -117,7 +117,7 @@ def walk_along(
     rows = [f"z{dim + 1}" + ("" if kl is None else f" (KL {kl[dim]:.2g})") for dim in dims]
     columns = [f"{round(tick, 5) + 0.0:.2g}" for tick in ticks.tolist()]
     title = "Traversals, the most active dimension first"
-    figure = figures.sheet(x, title, run.data().curves, rows, columns, along)
+    figure = figures.sheet(x, title, run.curves, rows, columns, along)
     return {"dims": chosen, "values": values, "origin": origin, "x": x}, figure
 
 
@@ -152,7 +152,7 @@ def walk_between(run: TrainedRun, stops: Sequence[int], steps: int) -> tuple[Wal
     rows = [f"{start} → {end}" for start, end in pairwise(names)]
     ends = ["start", *[""] * (steps - 2), "end"]
     along = "" if run.has_images else "way between the codes"
-    figure = figures.sheet(x, "Interpolation", run.data().curves, rows, ends, along)
+    figure = figures.sheet(x, "Interpolation", run.curves, rows, ends, along)
     return {"z": z, "x": x}, figure
 
 

@@ -19,7 +19,7 @@ from vae_cli.analysis import figures, measures, pictures, settings
 from vae_cli.analysis.trained import TrainedRun, load_run
 from vae_cli.config.check import flatten
 from vae_cli.console import UserError, say
-from vae_cli.data.dataset import Data, generator
+from vae_cli.data.dataset import generator
 from vae_cli.runs.files import replacing, write_json
 from vae_cli.runs.saved import read_summary
 from vae_cli.training.evaluation import evaluate
@@ -41,10 +41,14 @@ def run_task(task: settings.EvalConfig, folder: Path) -> Report:
     run = load_run(folder, task.device)
     if problem := next(task.problems(run.config), None):
         raise UserError(problem)
-    given = {"seed": task.seed, "data_dir": task.data_dir}
+    given: dict[str, Any] = {"seed": task.seed, "data_dir": task.data_dir}
+    given["dataset"] = run.config.dataset.model_copy(update=task.dataset)
     run.config = run.config.model_copy(update={k: v for k, v in given.items() if v is not None})
+    own = folder / "eval"
+    if task.other_data:
+        run.trained_on, own = None, own / "other_data"
     say(f"task={task.name} of {run!r} on {run.device}")
-    out = folder / "eval" if task.out is None else Path(task.out).expanduser()
+    out = own if task.out is None else Path(task.out).expanduser()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -225,8 +229,8 @@ def traverse(task: settings.TraverseTask, run: TrainedRun, out: Path) -> Report:
 
 def fit(task: settings.FitTask, run: TrainedRun, out: Path) -> Report:
     """Find the code of a curve: fit.json (code, residual norm), fit.npz (the curves), fit.png."""
-    target, name = _target(task, run.data())
-    found, curves = run.fit(target, task.num_starts, run.config.seed), run.data().curves
+    target, name = _target(task, run)
+    found, curves = run.fit(target, task.num_starts, run.config.seed), run.curves
     result = {"target": name, "residual_norm": found.residual_norm, "code": found.code.tolist()}
     write_json(out / "fit.json", result)
     pair = torch.stack([target.double(), found.decoded])[None]
@@ -238,9 +242,10 @@ def fit(task: settings.FitTask, run: TrainedRun, out: Path) -> Report:
     return report
 
 
-def _target(task: settings.FitTask, data: Data) -> tuple[Tensor, str]:
+def _target(task: settings.FitTask, run: TrainedRun) -> tuple[Tensor, str]:
     """Return the curve to fit [P] in the data's own units, and its name. Raises UserError."""
     if task.target is None:
+        data = run.data()
         if not data.curves or not data.test.parameters or not task.alpha or not task.beta:
             raise UserError(f"alpha and beta: no curve of {data.name}; give target=FILE.npy")
         density = torch.distributions.Beta(task.alpha, task.beta)
@@ -250,6 +255,6 @@ def _target(task: settings.FitTask, data: Data) -> tuple[Tensor, str]:
     path = Path(task.target).expanduser()
     try:
         array = np.load(path) if path.suffix == ".npy" else np.loadtxt(path, delimiter=",")
-        return torch.from_numpy(array).float().reshape(data.shape), path.name
+        return torch.from_numpy(array).float().reshape(run.shape), path.name
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"target={path}: not {data.shape[0]:,} numbers: {error}") from error
+        raise UserError(f"target={path}: not {run.shape[0]:,} numbers: {error}") from error

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from vae_cli.config.registry import Component, Schema, register
+from vae_cli.config.registry import PLACE, Component, Schema, register
 
 if TYPE_CHECKING:
     from vae_cli.config.settings import Config
@@ -46,7 +46,7 @@ class DigitsConfig(ImagesConfig):
 
 @register("dataset", "image_folder", builds="vae_cli.data.images:load")
 class ImageFolderConfig(ImagesConfig):
-    path: str
+    path: Annotated[str, PLACE]
     size: int = Field(ge=2)
     channels: Literal[1, 3]
     test_size: int | None = Field(ge=1)
@@ -57,8 +57,8 @@ class ImageFolderConfig(ImagesConfig):
 class ArraysConfig(DatasetConfig):
     kind: ClassVar[str | None] = None
     unit_interval: ClassVar[bool | None] = None
-    train: str
-    test: str | None
+    train: Annotated[str, PLACE]
+    test: Annotated[str | None, PLACE]
     test_size: int | None = Field(ge=1)
     key: str | None
     labels: str | None

@@ -153,6 +153,7 @@ class WarmupBetaConfig(BetaScheduleConfig):
 
 @register("beta_schedule", "cyclical", builds="vae_cli.vae.objectives:cyclical")
 class CyclicalBetaConfig(BetaScheduleConfig):
+    uses_epochs = True
     cycles: int = Field(ge=1)
     rise: float = Field(gt=0, le=1)
 

@@ -43,6 +43,8 @@ class Config(Schema):
     deterministic: Annotated[bool, HOW]
     data_dir: Annotated[str | None, HOW]
     resume: Annotated[str | None, HOW]
+    extend: Annotated[bool, HOW]
+    extended: list[str]
     figures: Annotated[Literal["auto", "none"], HOW]
     manifold_size: Annotated[int, Field(ge=2), HOW]
     manifold_range: Annotated[list[float] | None, Field(min_length=2, max_length=2), HOW]
@@ -82,6 +84,8 @@ class Config(Schema):
         """Yield a line for each combination of settings that cannot work."""
         for _, component in self.components():
             yield from component.problems(self)
+        if self.extend and self.resume in (None, "auto"):
+            yield "extend=true goes on with one run; give resume=FOLDER"
         if self.manifold_range is not None and self.manifold_range[0] >= self.manifold_range[1]:
             yield f"manifold_range={self.manifold_range}: the lower number must come first"
         if self.dataset.val_size == 0 and self.patience is not None:

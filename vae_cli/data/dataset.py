@@ -78,12 +78,23 @@ class Data:
     class_names: tuple[str, ...] = ()
     curves: Curves | None = None
     binarize: Binarize = "none"
-    digest: str = ""  # of the values as they were read; "": those of the splits, see `fingerprint`
+    digest: str = ""  # of the values as they were read; "": of no loader yet, see `load_data`
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one example: (C, H, W) or (P,)."""
         return tuple(self.train.x.shape[1:])
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells these data from others, as plain values for JSON."""
+        splits = {"train": self.train, "val": self.val, "test": self.test}
+        return {
+            "examples": {name: len(split) for name, split in splits.items() if split is not None},
+            "shape": list(self.shape),
+            "dtype": str(self.train.x.dtype).removeprefix("torch."),
+            "digest": self.digest,
+        }
 
     def to(self, device: torch.device) -> "Data":
         """Return a copy on a device."""

@@ -91,7 +91,7 @@ class Run:
                 self._write_history()
             else:
                 with (self.folder / METRICS).open("a") as file:
-                    file.write(json.dumps(record) + "\n")
+                    file.write(files.as_json(record))
 
     def keep(self, state: dict[str, Any], best: bool = False) -> None:
         """Write the checkpoint to go on from, after all that was logged. Raises RunFailed."""
@@ -140,7 +140,7 @@ class Run:
         self.writer.file_writer.add_summary(start)
 
     def _write_history(self) -> None:
-        files.write_text(self.folder / METRICS, "".join(json.dumps(x) + "\n" for x in self.history))
+        files.write_text(self.folder / METRICS, "".join(map(files.as_json, self.history)))
 
     @contextmanager
     def _forgiving(self, name: str) -> Iterator[None]:

@@ -99,7 +99,7 @@ class Training:
     def keep(self, best: bool = False) -> None:
         """Write the checkpoint to go on from, unless metrics are not finite. Raises RunFailed."""
         stop_if_not_finite(self.state, self.config)
-        about = {"config": as_container(self.config), "shape": list(self.data.shape)}
+        about = {"config": as_container(self.config), "data": self.data.identity}
         self.run.keep(self.state.state_dict() | about, best)
         self.state.kept_step = self.state.step
         self.keep_at = time.perf_counter() + 60 * (self.config.checkpoint_minutes or math.inf)
@@ -153,11 +153,11 @@ def train(
     build.prepare_process(config)
     with distributed.joined(config):
         device = build.device_of(config.device)
-        data = build.load_data(config).to(device)
+        saved, status = distributed.from_first(lambda: former(folder))
+        data = build.load_data(config, saved.get("data")).to(device)
         state = TrainState(config, data, device)
         several = distributed.size() > 1
         engine = (distributed.SharedEngine if several else engine_for)(state, data, config)
-        saved, status = distributed.from_first(lambda: former(folder))
         if saved:
             state.load_state_dict(saved)
         if status == "completed" and state.is_finished(config):
@@ -201,7 +201,7 @@ def greet(training: Training) -> None:
     device = f"{place} ({torch.cuda.get_device_name(place) if place.type == 'cuda' else threads})"
     device += f", {distributed.size()} processes" if distributed.size() > 1 else ""
     parameters = sum(parameter.numel() for parameter in training.state.parameters)
-    training.run.write_summary(device=device, parameters=parameters, shape=list(data.shape))
+    training.run.write_summary(device=device, parameters=parameters, data=data.identity)
     val = "" if data.val is None else f" + {len(data.val):,} validation"
     done = training.state.epoch
     how = f"going on after epoch {done}" if training.state.step else f"{config.epochs} epochs"
@@ -222,7 +222,7 @@ def finish(training: Training) -> None:
     evaluation = training.measure(data.test)
     final = evaluation.named("test")
     run.log_steps(state.step, final)
-    about = {"shape": list(data.shape), "epoch": state.best_epoch}
+    about = {"data": data.identity, "epoch": state.best_epoch}
     checkpoint.save_weights(run.weights, state.measured.state_dict(), about)
     rows = {"best epoch": f"{state.best_epoch} of {state.epoch}"}
     for term in ("elbo", "reconstruction", "kl"):
