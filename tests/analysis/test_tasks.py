@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from vae_cli.analysis.settings import MetricsTask, SampleTask
+from vae_cli.analysis.tasks import run_task
 from vae_cli.analysis.trained import load_run
 from vae_cli.console import UserError
 from vae_cli.runs.saved import read_summary
@@ -140,3 +142,24 @@ def test_what_the_run_cannot_do_is_refused(trained, curves, evaluate):
         evaluate(trained("dataset=digits", "epochs=1", "model=ae"), "task=nll")
     with pytest.raises(UserError, match="split=val"):
         evaluate(curves, "task=nll", "split=val")
+
+
+def test_other_data_are_measured_on_demand_only_and_samples_need_none(trained, tmp_path):
+    place = tmp_path / "x.npy"
+    np.save(place, np.random.default_rng(0).random((60, 5), np.float32))
+    settings_ = ("dataset=arrays", f"dataset.train={place}", "batch_size=20", "epochs=1")
+    folder = trained(*settings_)
+    task = {"run": str(folder), "outputs": "", "device": "cpu", "seed": None, "data_dir": None}
+    task |= {"out": str(tmp_path / "out"), "dataset": {}, "other_data": False}
+    measure = MetricsTask.model_validate({"task": "metrics", "num_codes": 10, **task})
+    place.rename(tmp_path / "moved.npy")
+    draws = SampleTask.model_validate({"task": "sample", "n": 3, **task})
+    assert run_task(draws, folder).files
+    with pytest.raises(UserError, match="No such file"):
+        run_task(measure, folder)
+    moved = {"dataset": {"train": str(tmp_path / "moved.npy")}}
+    assert run_task(measure.model_copy(update=moved), folder).rows
+    np.save(place, np.ones((60, 5), np.float32))
+    with pytest.raises(UserError, match="other_data=true"):
+        run_task(measure, folder)
+    assert run_task(measure.model_copy(update={"other_data": True}), folder).rows

@@ -144,3 +144,27 @@ def test_settings_are_flat_where_names_are_shown():
     assert flatten({"a": 1, "b": {"c": {"d": 2}}}) == {"a": 1, "b.c.d": 2}
     assert nearest("bta", ["beta", "seed"]) == " (did you mean beta?)"
     assert nearest("xyz", ["beta", "seed"]) == ""
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["objective=iwae", "beta_schedule=capacity"],
+        ["objective=beta_tcvae", "beta_schedule=capacity"],
+        ["model=ae", "beta_schedule=capacity"],
+        ["model=ae", "beta_schedule=warmup"],
+        ["model=ae", "objective.free_bits=1"],
+    ],
+    ids=str,
+)
+def test_settings_without_effect_are_refused(make_config, overrides):
+    with pytest.raises(UserError, match=r"(beta_schedule|objective).*: use|; use "):
+        make_config(*overrides)
+
+
+def test_an_objective_names_its_own_monitor(make_config):
+    assert make_config().monitored == "val/elbo"
+    assert make_config("objective=iwae").monitored == "val/bound"
+    assert make_config("objective=iwae", "monitor=val/kl").monitored == "val/kl"
+    with pytest.raises(UserError, match="monitor=val/bound: must be one of val/elbo"):
+        make_config("monitor=val/bound")

@@ -98,8 +98,17 @@ def test_a_learned_and_an_optimal_sigma_are_the_best_there_is():
     expected = Normal(params, sigma).log_prob(0.5 * x).sum(-1)
     torch.testing.assert_close(optimal.eval().log_prob(0.5 * x, params), expected)
     floor = likelihood("gaussian_optimal", min_sigma=0.1, momentum=0.05)
-    assert floor.log_prob(params[0], params).isfinite().all()  # a running mean from 1
-    assert floor.variance.item() == pytest.approx(0.95 * 1.0 + 0.05 * 0.1**2)
+    assert floor.log_prob(params[0], params).isfinite().all()
+    assert floor.variance.item() == pytest.approx(0.1**2)
+
+
+def test_the_running_variance_is_at_first_the_mean_of_all_batches():
+    density = likelihood("gaussian_optimal", momentum=0.01)
+    batches = [scale * torch.randn(50, 20) for scale in (0.1, 0.2, 0.4)]
+    for x in batches:
+        density.log_prob(x, torch.zeros(1, 50, 20))
+    expected = sum(x.square().mean().item() for x in batches) / 3
+    assert density.variance.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_likelihood_says_what_its_numbers_are():

@@ -175,6 +175,11 @@ def differing(
     }
 
 
+def higher_is_better(metric: str) -> bool:
+    """Whether a larger number of a metric, such as val/elbo, is better: bounds of log p(x)."""
+    return metric.endswith(("elbo", "bound", "active_units", "per_second"))
+
+
 def identity(config: Config) -> str:
     """A name for what a run computes: equal for runs that would give equal numbers."""
     flat = flatten(as_container(config))

@@ -55,7 +55,7 @@ class Config(Schema):
     on_nonfinite: Annotated[Literal["stop", "skip"], HOW_FAR]
     checkpoint_minutes: Annotated[float | None, Field(gt=0), HOW]
     patience: Annotated[int | None, Field(ge=1), HOW_FAR]
-    monitor: Literal["val/elbo", "val/loss", "val/reconstruction", "val/kl"]
+    monitor: str | None
     log_every: Annotated[int, Field(ge=1), HOW]
     image_every: Annotated[int, Field(ge=0), HOW]
     model: SerializeAsAny[ModelConfig]
@@ -75,6 +75,11 @@ class Config(Schema):
         """Whether this is a VAE; a plain autoencoder has a point for a posterior."""
         return self.posterior.has_density
 
+    @property
+    def monitored(self) -> str:
+        """The metric that decides the best epoch: `monitor`, else the one of the objective."""
+        return self.monitor or self.objective.monitor
+
     def components(self) -> Iterator[tuple[str, Component]]:
         """Yield each group's name with the component that was chosen."""
         for group in GROUPS:
@@ -86,6 +91,9 @@ class Config(Schema):
             yield from component.problems(self)
         if self.extend and self.resume in (None, "auto"):
             yield "extend=true goes on with one run; give resume=FOLDER"
+        metrics = ("val/elbo", "val/loss", "val/reconstruction", "val/kl", self.objective.monitor)
+        if self.monitored not in metrics:
+            yield f"monitor={self.monitor}: must be one of {', '.join(dict.fromkeys(metrics))}"
         if self.manifold_range is not None and self.manifold_range[0] >= self.manifold_range[1]:
             yield f"manifold_range={self.manifold_range}: the lower number must come first"
         if self.dataset.val_size == 0 and self.patience is not None:

@@ -92,7 +92,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
             line = json.loads(text)
             numbers = {key: math.nan if item is None else item for key, item in line.items()}
             lines.append(numbers | {"epoch": int(line["epoch"])})
-        except (ValueError, TypeError, KeyError, AttributeError):  # no JSON, not UTF-8, or no epoch's line
+        except (ValueError, TypeError, KeyError, AttributeError):  # no line of an epoch
             break
     return lines
 

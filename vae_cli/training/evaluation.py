@@ -1,5 +1,6 @@
 """Measure a model on a whole split: the ELBO and its terms, KL by dimension, active units."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,6 +68,22 @@ def evaluate(
         kl=torch.stack(kls).sum(0).cpu() / len(split) if kls else None,
         mean_variance=torch.cat(means).var(0, unbiased=False).cpu(),
     )
+
+
+def trouble(evaluation: Evaluation, vae: VAE, data: Data, split: Split, seed: int) -> str:
+    """Name the numbers that are not finite and the first five examples that cause it; or ""."""
+    names = [name for name, number in evaluation.metrics.items() if not math.isfinite(number)]
+    if not names:
+        return ""
+    causes: list[int] = []
+    for index in range(len(split)):
+        one = split.take(torch.tensor([index], device=split.x.device))
+        elbo = evaluate(vae, data, one, 1.0, seed).metrics["elbo"]
+        causes += [] if math.isfinite(elbo) else [index]
+        if len(causes) == 5:
+            break
+    examples = f" (examples {', '.join(map(str, causes))})" if causes else ""
+    return f"{', '.join(names)} not finite{examples}"
 
 
 @torch.no_grad()

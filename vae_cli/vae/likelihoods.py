@@ -122,22 +122,26 @@ class GaussianOptimal(Location):
 
     Sigma-VAE (Rybkin et al. 2021, section 3.2). At the optimum the gradient through sigma is zero,
     so it is taken as a constant. In evaluation sigma is fixed: its square is the running mean of
-    the training batches' variances, which is kept with the weights.
+    the training batches' variances, which is kept with the weights: of all batches at first, later
+    with the weight `momentum` for the newest one.
     """
 
     variance: Tensor
+    batches: Tensor  # how many there were
 
     def __init__(self, config: schemas.GaussianOptimalConfig) -> None:
         super().__init__(config)
         self.min_variance, self.momentum = config.min_sigma**2, config.momentum
         self.register_buffer("variance", torch.tensor(1.0))
+        self.register_buffer("batches", torch.tensor(0.0))
 
     def log_prob(self, x: Tensor, params: Tensor) -> Tensor:
         squared = (x - self.mean(params)) ** 2
         variance = self.variance
         if self.training:
             variance = squared.detach().mean().clamp(min=self.min_variance)
-            self.variance.add_(variance - self.variance, alpha=self.momentum)
+            weight = self.batches.add_(1).reciprocal().clamp(min=self.momentum)
+            self.variance.add_((variance - self.variance) * weight)
         return _sum(-0.5 * (squared / variance + variance.log()) - HALF_LOG_2PI)
 
 
