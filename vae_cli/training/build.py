@@ -13,6 +13,7 @@ from vae_cli.config.settings import Config
 from vae_cli.console import RunFailed, UserError
 from vae_cli.data.builtin import default_data_dir
 from vae_cli.data.dataset import Data
+from vae_cli.vae.vae import VAE, build_vae
 
 
 def prepare_process(config: Config) -> None:
@@ -55,6 +56,14 @@ def load_data(config: Config) -> Data:
         examples = f"{len(data.train):,} training examples of {data.name}"
         raise UserError(f"batch_size={config.batch_size}: must be at most the {examples}")
     return data
+
+
+def fresh_vae(config: Config, data: Data) -> VAE:
+    """Build the VAE that a training starts from, as model.init and model.output_bias say."""
+    vae = build_vae(config, data.shape)
+    if config.model.output_bias == "data_mean":
+        vae.start_at(*data.mean())
+    return vae
 
 
 @contextmanager
