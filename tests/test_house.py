@@ -18,16 +18,16 @@ APART = {("data", "models"), ("runs", "models"), ("runs", "data"), ("vae", "data
 
 # whoever raises a number says why in the commit
 LINES = {
-    "config": 1255,
-    "models": 325,
-    "vae": 770,
-    "data": 630,
-    "runs": 660,
-    "training": 1110,
+    "config": 1260,
+    "models": 340,
+    "vae": 800,
+    "data": 645,
+    "runs": 675,
+    "training": 1120,
     "analysis": 1280,
     "sweeps": 1200,
 }
-PACKAGE_LINES, FILE_LINES, ROOM_FILES, LINE_LENGTH = 7600, 260, 10, 100
+PACKAGE_LINES, FILE_LINES, ROOM_FILES, LINE_LENGTH = 7700, 260, 10, 100
 
 # other projects' private parts; torch's fused optimisers and oneDNN have no public name
 PRIVATE = ("hydra._internal", "omegaconf._utils", "torch._C")

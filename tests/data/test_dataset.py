@@ -49,6 +49,20 @@ def test_prepare(white: int):
     assert data("none").value_range() == (expected.min().item(), expected.max().item())
 
 
+def test_the_mean_example_is_that_of_all_as_a_network_sees_them():
+    grey = torch.randint(0, 256, (250, 1, 2, 2), dtype=torch.uint8)
+    share = grey.double() / 255
+    expected = {"none": share, "dynamic": share, "threshold": (share >= 0.5).double()}
+    for binarize, x in expected.items():
+        mean, examples = Data("x", Split(grey), None, Split(grey[:2]), binarize=binarize).mean()
+        torch.testing.assert_close(mean, x.mean(0), rtol=1e-6, atol=1e-7)
+        assert examples == 250
+    curves = 1e4 + torch.randn(3000, 5)
+    mean, examples = Data("x", Split(curves), None, Split(curves)).mean()
+    torch.testing.assert_close(mean, curves.double().mean(0), rtol=1e-12, atol=0)
+    assert examples == 3000
+
+
 def test_batches_head_take_and_to_of_a_split_in_memory():
     split = numbered(6)
     assert [x[:, 0].tolist() for x in split.batches(None, 4)] == [[0, 1, 2, 3], [4, 5]]

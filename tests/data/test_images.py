@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from vae_cli.console import RunFailed, UserError
-from vae_cli.data import images
+from vae_cli.data import dataset, images
 from vae_cli.data.images import Images, classes, decode, find
 
 SOURCE = np.random.default_rng(0)
@@ -111,7 +111,9 @@ def test_what_is_found_is_sorted_and_hidden_files_are_not(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_images_on_the_disk_give_what_the_tensor_gives_until_one_breaks(load, tmp_path, channels):
+def test_images_on_the_disk_give_what_the_tensor_gives_until_one_breaks(
+    load, tmp_path, channels, monkeypatch
+):
     for name in ("a", "b"):
         make_folder(tmp_path / "x y" / name, 30)
         (tmp_path / "x y" / name / "bad.png").write_bytes(b"hello")
@@ -132,6 +134,11 @@ def test_images_on_the_disk_give_what_the_tensor_gives_until_one_breaks(load, tm
         both = zip(stored.batches(sequence, 32), whole.batches(sequence, 32), strict=True)
         assert all(one.equal(other) for one, other in both)
     assert torch.get_rng_state().equal(state)
+    torch.testing.assert_close(data.mean(), kept.mean())
+    monkeypatch.setattr(dataset, "MEAN_OF", 20)  # of 49: every third
+    mean, examples = data.mean()
+    torch.testing.assert_close(mean, whole.x[::3].double().mean(0) / 255, rtol=1e-6, atol=0)
+    assert examples == 17
     broken = Path(stored.x.files[3])
     broken.write_bytes(b"")  # after it has been checked
     for use in (lambda: stored.head(5), lambda: list(stored.batches(None, 4))):

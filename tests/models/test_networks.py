@@ -7,16 +7,19 @@ from torch import nn
 from vae_cli.config.networks import ConvConfig, MLPConfig
 from vae_cli.models.networks import ACTIVATIONS, Autoencoder, Down, Last, Up
 
+START = {"init": "torch", "output_bias": "init"}
 SIZES = [(1, 1), (2, 1), (1, 2), (2, 2), (3, 2), (7, 7), (5, 8)]
 
 
 def mlp(*shape: int, activation: str = "relu") -> Autoencoder:
     settings = {"hidden_sizes": [30, 20], "latent_dim": 4, "activation": activation}
+    settings |= START
     return MLPConfig(name="mlp_vae", **settings).build(shape, 8)
 
 
 def conv(*shape: int, channels: tuple[int, ...] = (4, 8, 8, 8)) -> Autoencoder:
     settings = {"channels": list(channels), "latent_dim": 4, "activation": "leaky_relu"}
+    settings |= START
     return ConvConfig(name="conv_vae", **settings).build(shape, 8)
 
 
@@ -57,6 +60,23 @@ def test_batchnorm_cannot_take_one_example_of_one_pixel():
     model.encode(torch.rand(2, 1, 4, 4))
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         model.encode(torch.rand(1, 1, 4, 4))
+
+
+@pytest.mark.parametrize("model", [mlp(1, 28, 28), conv(1, 16, 16)])
+def test_glorot_draws_each_weight_from_its_fans(model):
+    torch.manual_seed(0)
+    model.draw_glorot()
+    layers = [
+        m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
+    ]
+    assert len(layers) == len(sizes_of_weights(model))
+    for layer in layers:
+        first, second, *kernel = layer.weight.shape
+        fans = (first + second) * math.prod(kernel)
+        assert layer.weight.abs().max() <= math.sqrt(6 / fans)
+        if layer.weight.numel() > 500:  # variance 2 / (fan_in + fan_out)
+            assert layer.weight.var().item() == pytest.approx(2 / fans, rel=0.2)
+        assert layer.bias is None or not layer.bias.any()
 
 
 def agree(layer: nn.Module, plain: nn.Module, *shape: int) -> None:

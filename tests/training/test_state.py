@@ -2,9 +2,12 @@ import math
 
 import pytest
 import torch
+from torch.distributions import Bernoulli, Normal
 
 from vae_cli.training.build import load_data
 from vae_cli.training.state import Meter, TrainState
+from vae_cli.vae.objectives import Weight
+from vae_cli.vae.vae import build_vae
 
 CPU = torch.device("cpu")
 
@@ -60,6 +63,32 @@ def test_an_epoch_has_a_schedule_for_each_step(make_config):
     assert state.step_of_epoch == 1
     assert state.schedule().tolist() == [[2, 0, 0.25], [3, 0, 0.25]]
     assert state.point() == {"schedule/beta": 2, "schedule/lr": 0.25}
+
+
+@pytest.mark.parametrize("model", ["mlp_vae", "conv_vae"])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_a_decoder_starts_at_the_mean_of_the_training_examples(make_config, model, likelihood):
+    config = make_config("dataset=digits", f"model={model}", f"likelihood={likelihood}")
+    data = load_data(config)
+    vae, old = TrainState(config, data, CPU).vae.eval(), build_vae(config, data.shape)
+    changed = [n for n, p in vae.named_parameters() if not p.equal(old.get_parameter(n))]
+    assert len(changed) == 1  # the last bias, and nothing else
+
+    x = data.train.x  # from 0 to 1
+    mean = x.mean(0) if model == "mlp_vae" else x.mean().expand(data.shape)
+    if likelihood == "bernoulli":  # a pixel that no example uses: once in n + 2
+        mean = mean.clamp(1 / (len(x) + 2), 1 - 1 / (len(x) + 2))
+        constant = Bernoulli(mean, validate_args=False)  # the values are grey
+    else:
+        constant = Normal(mean, config.likelihood.sigma)
+    weights = vae.get_parameter(changed[0].replace("bias", "weight"))
+    noise = torch.randn(1, len(x), config.model.latent_dim)
+    for tolerance in (0.05, 1e-5):  # as it starts; without what the last weights add
+        terms = vae(x, noise, Weight(1.0, 0.0)).metrics
+        best = constant.log_prob(x).sum((1, 2, 3)).mean() - terms["kl"]
+        assert terms["elbo"].item() == pytest.approx(best.item(), rel=tolerance)
+        torch.nn.init.zeros_(weights)
+    torch.testing.assert_close(vae.mean(noise[0, :2]), mean.expand(2, *data.shape))
 
 
 def test_the_monitored_metric_decides_and_the_warmup_comes_first(make_config):

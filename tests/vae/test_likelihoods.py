@@ -79,6 +79,21 @@ def test_the_mean_can_be_a_sigmoid(name):
     assert density.log_prob(x, PARAMS).equal(identity.log_prob(x, PARAMS.sigmoid()))
 
 
+MEANS = torch.tensor([0.01, 0.3, 0.5, 0.99], dtype=torch.double)
+
+
+@pytest.mark.parametrize("name", LOCATIONS)
+def test_the_output_that_has_a_mean(name):
+    for squashed in (likelihood(name, output="sigmoid"), likelihood("bernoulli")):
+        torch.testing.assert_close(squashed.mean(squashed.raw_of_mean(MEANS, 1000)), MEANS)
+        # a pixel that is always dark: one light one in n + 2
+        never = squashed.raw_of_mean(torch.zeros(1, dtype=torch.double), 98)
+        assert never.sigmoid().item() == pytest.approx(0.01)
+    assert likelihood(name).raw_of_mean(-7 * MEANS, 5).equal(-7 * MEANS)
+    continuous = likelihood("continuous_bernoulli").raw_of_mean(MEANS, 1000)
+    torch.testing.assert_close(continuous.sigmoid(), MEANS)
+
+
 def test_a_learned_and_an_optimal_sigma_are_the_best_there_is():
     torch.manual_seed(0)
     x, params = torch.randn(50, 20) * 0.3, torch.zeros(1, 50, 20)

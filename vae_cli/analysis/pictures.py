@@ -24,9 +24,9 @@ from vae_cli.analysis.trained import TrainedRun
 from vae_cli.console import UserError, say
 from vae_cli.data.dataset import generator
 from vae_cli.runs.saved import read_metrics
+from vae_cli.training.build import fresh_vae
 from vae_cli.training.evaluation import Evaluation, evaluating
 from vae_cli.training.loop import Observer, Training
-from vae_cli.vae.vae import build_vae
 
 log = logging.getLogger(__name__)
 Walk = dict[str, Tensor]  # codes and what they decode to, by their names in an npz
@@ -41,7 +41,7 @@ def _inputs(run: TrainedRun, count: int) -> Tensor:
 
 def _reconstructions(run: TrainedRun) -> Figure:
     # the run's seed, so the weights that the training started from
-    untrained = build_vae(run.config, run.shape).to(run.device).eval()
+    untrained = fresh_vae(run.config, run.data()).to(run.device).eval()
     before = TrainedRun(run.folder, run.config, untrained, epoch=0)
     x, curves = _inputs(run, 10 if run.has_images else 8), run.curves
     table = torch.stack([x, before.reconstruct(x), run.reconstruct(x)])

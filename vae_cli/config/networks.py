@@ -17,6 +17,8 @@ class ModelConfig(Component):
     accepts: ClassVar[frozenset[str]] = frozenset({"image", "curve"})
     latent_dim: int = Field(ge=1)
     activation: Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "softplus"]
+    init: Literal["torch", "glorot"]
+    output_bias: Literal["init", "data_mean"]
 
     def problems(self, config: "Config") -> Iterator[str]:
         kind = config.dataset.kind

@@ -1,5 +1,6 @@
 """What every dataset is once it is loaded, and where all randomness comes from."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -15,6 +16,7 @@ from vae_cli.console import UserError
 if TYPE_CHECKING:
     from vae_cli.data.images import Images
 
+MEAN_OF = 1_000  # images on the disk that `Data.mean` decodes, at most
 SPLIT_SEED = 2014  # not the run's: runs with different seeds use the same examples
 
 
@@ -115,6 +117,19 @@ class Data:
         low, high = self.train.x.aminmax()
         white = 255.0 if self.train.x.dtype == torch.uint8 else 1.0
         return float(low) / white, float(high) / white
+
+    def mean(self) -> tuple[Tensor, int]:
+        """Average the training examples that a network sees -> [*shape] float64, their number.
+
+        Of images on the disk, MEAN_OF that are spread over all. A dynamic draw: its probability.
+        """
+        plain = replace(self, binarize="none") if self.binarize == "dynamic" else self
+        step = 1 if isinstance(self.train.x, Tensor) else math.ceil(len(self.train) / MEAN_OF)
+        some = torch.arange(0, len(self.train), step, device=self.train.x.device)
+        total = torch.zeros(self.shape, dtype=torch.float64)
+        for raw in self.train.batches(some, 100):
+            total += plain.prepare(raw, torch.Generator()).cpu().sum(0, dtype=torch.float64)
+        return total / len(some), len(some)
 
 
 def fingerprint(*parts: Any) -> str:

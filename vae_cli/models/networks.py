@@ -47,6 +47,19 @@ class Autoencoder(nn.Module):
         output: Tensor = self.decoder(z)
         return output
 
+    def draw_glorot(self) -> None:
+        """Draw the weights of all layers uniformly, as Glorot & Bengio 2010 (eq. 16); biases 0."""
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.xavier_uniform_(layer.weight)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+
+    def output_bias(self) -> Tensor:
+        """Return the bias of the decoder's last layer: one for each value, or for each channel."""
+        biases = [b for name, b in self.decoder.named_parameters() if name.endswith("bias")]
+        return biases[-1]
+
     def smallest_batch(self) -> int:
         """Return how many examples a training batch must have."""
         return 1

@@ -15,6 +15,7 @@ from vae_cli.config.settings import Config
 from vae_cli.console import RunFailed, UserError
 from vae_cli.data.builtin import default_data_dir
 from vae_cli.data.dataset import Data, fingerprint
+from vae_cli.vae.vae import VAE, build_vae
 
 
 def prepare_process(config: Config) -> None:
@@ -74,6 +75,14 @@ def load_data(config: Config, former: Mapping[str, Any] | None = None) -> Data:
 def _changes(former: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     pairs = {key: (former.get(key), now[key]) for key in now}
     return "; ".join(f"{k}: {old}, now {new}" for k, (old, new) in pairs.items() if old != new)
+
+
+def fresh_vae(config: Config, data: Data) -> VAE:
+    """Build the VAE that a training starts from, as model.init and model.output_bias say."""
+    vae = build_vae(config, data.shape)
+    if config.model.output_bias == "data_mean":
+        vae.start_at(*data.mean())
+    return vae
 
 
 @contextmanager

@@ -11,10 +11,11 @@ from vae_cli.config.check import higher_is_better
 from vae_cli.config.settings import Config
 from vae_cli.console import UserError
 from vae_cli.data.dataset import Data
+from vae_cli.training.build import fresh_vae
 from vae_cli.training.optimization import Averaged, LearningRate
 from vae_cli.vae.objectives import Schedule
 from vae_cli.vae.regularizers import Corruption
-from vae_cli.vae.vae import VAE, build_vae
+from vae_cli.vae.vae import VAE
 
 
 class Meter:
@@ -80,7 +81,7 @@ class TrainState:
         """Initialise the networks and the optimiser. Raises UserError for a batch too small."""
         self.examples = len(data.train)
         self.steps_per_epoch = steps = math.ceil(self.examples / config.batch_size)
-        self.vae = build_vae(config, data.shape).to(device)
+        self.vae = fresh_vae(config, data).to(device)
         last = self.examples - (steps - 1) * config.batch_size
         if min(last, config.batch_size) < self.vae.model.smallest_batch():
             raise UserError(

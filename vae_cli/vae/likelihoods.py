@@ -35,6 +35,13 @@ class Likelihood(nn.Module, ABC):
         """Compute E[x|z], for pictures and reconstructions. params and result [K, B, *shape]."""
         return params
 
+    def raw_of_mean(self, mean: Tensor, examples: int) -> Tensor:
+        """Compute the output whose `mean` this is, the mean of so many examples. Any shape.
+
+        A logit stays finite: 0 and 1 count as one exception among examples + 2 (Laplace's rule).
+        """
+        return mean
+
     def note(self, x_is_binary: bool) -> str | None:
         """Say why the numbers are no log-likelihood of the data; None where they are one."""
         if not self.normalised:
@@ -57,6 +64,9 @@ class Bernoulli(Likelihood):
 
     def mean(self, params: Tensor) -> Tensor:
         return params.sigmoid()
+
+    def raw_of_mean(self, mean: Tensor, examples: int) -> Tensor:
+        return mean.logit(1 / (examples + 2))
 
 
 class ContinuousBernoulli(Likelihood):
@@ -81,6 +91,13 @@ class ContinuousBernoulli(Likelihood):
         exact = 1 / -torch.expm1(-safe) - 1 / safe
         return torch.where(small, 0.5 + params / 12, exact)
 
+    def raw_of_mean(self, mean: Tensor, examples: int) -> Tensor:
+        """Compute the Bernoulli's logit, whose mean here is nearer to 1/2.
+
+        The exact logit is -1/mean for a dark pixel; one bright pixel would cost as many nats.
+        """
+        return mean.logit(1 / (examples + 2))
+
 
 class Location(Likelihood):
     """A density around a mean that is the network's output, or its sigmoid for data in [0, 1]."""
@@ -91,6 +108,9 @@ class Location(Likelihood):
 
     def mean(self, params: Tensor) -> Tensor:
         return params.sigmoid() if self.squash else params
+
+    def raw_of_mean(self, mean: Tensor, examples: int) -> Tensor:
+        return mean.logit(1 / (examples + 2)) if self.squash else mean
 
 
 class Gaussian(Location):

@@ -28,11 +28,23 @@ class VAE(nn.Module):
         self.latent_dim = latent_dim = config.model.latent_dim  # Z
         self.head: Head = config.posterior.build(latent_dim)  # it knows the width of the code
         self.model: Autoencoder = config.model.build(shape, self.head.width())
+        if config.model.init == "glorot":
+            self.model.draw_glorot()
         self.prior: Prior = config.prior.build(latent_dim)
         self.likelihood: Likelihood = config.likelihood.build()
         self.objective: Objective = config.objective.build()
         self.penalty: Penalty = config.penalty.build()
         self.precision = config.precision
+
+    @torch.no_grad()
+    def start_at(self, mean: Tensor, examples: int) -> None:
+        """Set the decoder's last bias so that, where its weights add nothing, E[x|z] is `mean`.
+
+        mean [*shape], of `examples` examples. A bias of a channel gets the mean over its pixels.
+        """
+        bias = self.model.output_bias()
+        means = mean.reshape(len(bias), -1).mean(1)
+        bias.copy_(self.likelihood.raw_of_mean(means, examples))
 
     def noise_shape(self, batch: int) -> tuple[int, int, int]:
         """Return the shape (K, B, Z) of the standard normal noise that a batch needs."""
