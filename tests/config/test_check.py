@@ -96,6 +96,13 @@ def test_a_wrong_value_costs_one_line(plain, changes, line):
         ("dataset=beta_pdf dataset.x_min=0.99 dataset.x_max=0.5", "dataset.x_min"),
         ("dataset=beta_pdf dataset.val_size=5000", "dataset.val_size=5000"),
         ("dataset=arrays dataset.train=a dataset.test=b dataset.test_size=1", "dataset.test_size"),
+        ("dataset=arrays dataset.train=a.npy dataset.columns=[0]", "dataset.columns and .header"),
+        ("dataset=arrays dataset.train=a.npy dataset.header=false", "dataset.columns and .header"),
+        ("dataset=arrays dataset.train=a.csv dataset.key=x", "dataset.key=x"),
+        (
+            "dataset=arrays dataset.train=a dataset.layout=vector dataset.shape=[4]",
+            "dataset.layout",
+        ),
         ("dataset=image_folder dataset.path=a dataset.channels=2", "dataset.channels=2"),
     ],
 )
