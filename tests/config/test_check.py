@@ -61,6 +61,7 @@ def test_a_configuration_survives_yaml(plain):
         ({"device": "tpu"}, "device=tpu: must be auto, cpu, cuda, cuda:N or mps"),
         ({"ema": 1.0}, "ema=1: must be < 1"),
         ({"interpolate": [1]}, "interpolate=[1]: needs at least 2 item"),
+        ({"interpolate": [1, 0.5]}, "interpolate: each must be a whole number or a text"),
         ({"manifold_range": [1.0, 0.0]}, "manifold_range=[1.0, 0.0]: the lower number must"),
         ({"model__hidden_sizes": [4, 0]}, "model.hidden_sizes: each must be >= 1"),
         ({"model__hidden_sizes": 4}, "model.hidden_sizes=4: must be a list such as [400,200]"),
