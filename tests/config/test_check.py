@@ -61,6 +61,7 @@ def test_a_configuration_survives_yaml(plain):
         ({"device": "tpu"}, "device=tpu: must be auto, cpu, cuda, cuda:N or mps"),
         ({"ema": 1.0}, "ema=1: must be < 1"),
         ({"interpolate": [1]}, "interpolate=[1]: needs at least 2 item"),
+        ({"interpolate": [1, 0.5]}, "interpolate: each must be a whole number or a text"),
         ({"manifold_range": [1.0, 0.0]}, "manifold_range=[1.0, 0.0]: the lower number must"),
         ({"model__hidden_sizes": [4, 0]}, "model.hidden_sizes: each must be >= 1"),
         ({"model__hidden_sizes": 4}, "model.hidden_sizes=4: must be a list such as [400,200]"),
@@ -96,6 +97,13 @@ def test_a_wrong_value_costs_one_line(plain, changes, line):
         ("dataset=beta_pdf dataset.x_min=0.99 dataset.x_max=0.5", "dataset.x_min"),
         ("dataset=beta_pdf dataset.val_size=5000", "dataset.val_size=5000"),
         ("dataset=arrays dataset.train=a dataset.test=b dataset.test_size=1", "dataset.test_size"),
+        ("dataset=arrays dataset.train=a.npy dataset.columns=[0]", "dataset.columns and .header"),
+        ("dataset=arrays dataset.train=a.npy dataset.header=false", "dataset.columns and .header"),
+        ("dataset=arrays dataset.train=a.csv dataset.key=x", "dataset.key=x"),
+        (
+            "dataset=arrays dataset.train=a dataset.layout=vector dataset.shape=[4]",
+            "dataset.layout",
+        ),
         ("dataset=image_folder dataset.path=a dataset.channels=2", "dataset.channels=2"),
     ],
 )

@@ -1,9 +1,18 @@
+import numpy as np
 import pytest
 import torch
 
 from vae_cli.config.datasets import Binarize
 from vae_cli.console import UserError
-from vae_cli.data.dataset import Data, Split, carve, carve_validation, derive, epoch_order
+from vae_cli.data.dataset import (
+    Data,
+    Split,
+    carve,
+    carve_validation,
+    derive,
+    epoch_order,
+    fingerprint,
+)
 
 CPU = torch.device("cpu")
 
@@ -73,6 +82,15 @@ def test_batches_head_take_and_to_of_a_split_in_memory():
     moved = Data("x", split, None, Split(split.x)).to(CPU)
     assert moved.train.parameters["a"].equal(split.parameters["a"])
     assert moved.val is moved.test.labels is None
+
+
+def test_a_fingerprint_is_of_values_types_and_shapes():
+    x = np.arange(6.0)
+    others = [x, x.reshape(2, 3), x.astype(np.float32), x + 1e-12, x.astype(str), x == 1, x[:0]]
+    digests = [fingerprint(other) for other in others]
+    assert len(set(digests)) == len(others)
+    assert fingerprint(torch.from_numpy(x)) == fingerprint(np.arange(12.0)[::2] / 2) == digests[0]
+    assert fingerprint("a", x) != fingerprint(x, "a")
 
 
 def test_randomness_is_that_of_earlier_versions():

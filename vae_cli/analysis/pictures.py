@@ -6,6 +6,7 @@ two runs can be laid side by side.
 
 import logging
 import math
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -29,6 +30,7 @@ from vae_cli.training.evaluation import Evaluation, evaluating
 from vae_cli.training.loop import Observer, Training
 
 log = logging.getLogger(__name__)
+NUMBER = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?|nan|-?inf")  # the name of a class that is a number
 Walk = dict[str, Tensor]  # codes and what they decode to, by their names in an npz
 Maker = Callable[[TrainedRun], Figure | Tensor]  # of a picture, or of the images of a film
 
@@ -133,7 +135,8 @@ def find_example(run: TrainedRun, setting: str, text: str, by: str) -> int:
     labels, names = run.data().test.labels, run.data().class_names
     if by == "index" or labels is None:
         labels, names = torch.arange(len(run.data().test)), ()
-    number = names.index(text) if text in names else int(text) if text.isdecimal() else -1
+    counted = text.isdecimal() and not any(map(NUMBER.fullmatch, names))  # 1 is no second class
+    number = names.index(text) if text in names else int(text) if counted else -1
     found = (labels == number).nonzero()
     if len(found) == 0:
         known = f"a class ({', '.join(names)})" if names else f"a number from 0 to {labels.max()}"
@@ -159,8 +162,10 @@ def walk_between(run: TrainedRun, stops: Sequence[int], steps: int) -> tuple[Wal
 def _interpolation(run: TrainedRun, steps: int) -> tuple[Walk, Figure]:
     """Walk between the first examples of the classes in `interpolate`, else the first two."""
     labels, chosen = run.data().test.labels, run.config.interpolate
-    chosen = chosen or ([] if labels is None else labels.unique()[:2].tolist())
-    stops = [find_example(run, "interpolate", str(label), "label") for label in chosen]
+    if not chosen and labels is not None:
+        names = run.data().class_names
+        chosen = [names[i] if names else i for i in labels.unique()[:2].tolist()]
+    stops = [find_example(run, "interpolate", str(label), "label") for label in chosen or ()]
     return walk_between(run, stops if len(stops) > 1 else [0, 1], steps)
 
 

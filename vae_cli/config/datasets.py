@@ -62,6 +62,9 @@ class ArraysConfig(DatasetConfig):
     test_size: int | None = Field(ge=1)
     key: str | None
     labels: str | None
+    header: bool | Literal["auto"]
+    columns: list[str | int] | None = Field(min_length=1)
+    shape: list[Annotated[int, Field(ge=1)]] | None = Field(min_length=1, max_length=3)
     layout: Literal["auto", "chw", "hwc", "vector"]
     scale: Literal["none", "minmax", "standard"]
     binarize: Binarize
@@ -72,6 +75,13 @@ class ArraysConfig(DatasetConfig):
                 f"dataset.test_size={self.test_size}: the test examples come from"
                 f" dataset.test={self.test}; give one of the two"
             )
+        table = self.train.lower().endswith(".csv")
+        if not table and (self.columns is not None or self.header != "auto"):
+            yield f"dataset.train={self.train}: only a .csv file has dataset.columns and .header"
+        if table and self.key is not None:
+            yield f"dataset.key={self.key}: a .csv file has one table; use dataset.columns"
+        if self.shape is not None and self.layout == "vector":
+            yield "dataset.layout=vector: has no effect beside dataset.shape; give one of the two"
 
 
 @register("dataset", "beta_pdf", builds="vae_cli.data.builtin:load_beta_pdf")

@@ -48,7 +48,7 @@ class Config(Schema):
     figures: Annotated[Literal["auto", "none"], HOW]
     manifold_size: Annotated[int, Field(ge=2), HOW]
     manifold_range: Annotated[list[float] | None, Field(min_length=2, max_length=2), HOW]
-    interpolate: Annotated[list[Annotated[int, Field(ge=0)]] | None, Field(min_length=2), HOW]
+    interpolate: Annotated[list[int | str] | None, Field(min_length=2), HOW]
     dry_run: Annotated[bool, HOW]
     ema: float | None = Field(gt=0, lt=1)
     grad_clip: float | None = Field(gt=0)

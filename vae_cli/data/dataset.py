@@ -141,7 +141,7 @@ def fingerprint(*parts: Any) -> str:
             total.update(values.encode())
         else:
             total.update(f"{values.dtype}{values.shape}".encode())
-            total.update(np.ascontiguousarray(values).data)
+            total.update(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)  # any type
     return total.hexdigest()[:16]
 
 
