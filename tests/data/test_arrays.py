@@ -138,13 +138,16 @@ def pair(arrays, tmp_path):
 @pytest.mark.parametrize("scale", ["none", "minmax", "standard"])
 def test_masks_are_black_and_white_however_each_file_writes_them(pair, scale, capsys):
     train, test = IMAGES > 127, IMAGES[::-1] > 90
-    for white in (np.uint8(1), np.uint8(255), np.bool_(1), np.int64(255)):
-        for other in (np.uint8(1), np.uint8(255), np.bool_(1), 1.0):
+    first = pair(train, test, scale=scale)
+    whites = (np.uint8(1), np.uint8(255), np.uint8(7), np.int64(1), 255.0, np.float32(1))
+    for white in whites:
+        for other in whites:
             data = pair(train * white, test * other, scale=scale)
             assert "a mask: 0 is black, all else white" in capsys.readouterr().err
-            first = pair(train, test, scale=scale)
             for split in ("train", "val", "test"):
                 assert getattr(data, split).x.equal(getattr(first, split).x)
+    rows = (part.reshape(60, -1) for part in (train * 1, test * 255))
+    assert pair(*rows).test.x.equal(pair(train, test).test.x.flatten(1))
     assert pair(train, test).test.x[:, 0].div(255).equal(torch.from_numpy(test).float())
 
 

@@ -163,15 +163,17 @@ def laid_out(x: NDArray[Any], layout: str, shape: list[int] | None = None) -> ND
 def _values(files: list[File]) -> tuple[list[Tensor], str]:
     """Give the values of the files one meaning, that of the first. -> values, and its name.
 
-    Bytes stand for 0 to 1 and, if there are two values, 0 and another, for black and white; so do
-    whole numbers up to 255 in images. All else are numbers: float64, or float32 if they were.
+    Bytes stand for 0 to 1, and so do whole numbers up to 255 in images. Those of two values, 0 and
+    another, are black and white, and so are 0 and 1, or 0 and 255, of any type. All else are
+    numbers: float64, or float32 if they were.
     """
     arrays = given = [file.x for file in files]
     x, whole = given[0], [part.dtype.kind in "bui" for part in given]
     ranges = [(float(part.min()), float(part.max())) for part in given]
     (low, high), *others = ranges
     grey = x.ndim == 4 and whole[0] and low >= 0 and (high <= 1 or 128 <= high <= 255)
-    if (grey or x.dtype in (bool, np.uint8)) and (low == 0 or high == 1) and _is_mask(x):
+    two = grey or x.dtype in (bool, np.uint8) or high in (1, 255)
+    if two and (low == 0 or high == 1) and _is_mask(x):
         what, fits = "a mask: 0 is black, all else white", all(map(_is_mask, given))
         arrays = [(part != 0).astype(np.uint8) * np.uint8(255) for part in given]
     elif grey or x.dtype == np.uint8:
