@@ -85,8 +85,8 @@ def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
     information: dict[str, Any] = {"mutual_information": None, "marginal_kl": None}
     bits, assumption = None, "a deterministic autoencoder has no p(x)"
     if config.is_generative:
-        elbo, kl, count = evaluation.metrics["elbo"], evaluation.metrics["kl"], task.num_codes
-        bits, assumption = measures.bits_per_dimension(elbo, data, run.vae.likelihood)
+        kl, count = evaluation.metrics["kl"], task.num_codes
+        bits, assumption = measures.bits_per_dimension(run.vae, data, config.seed)
         if codes.kl is not None:
             kl = float(codes.kl[:count].double().sum(1).mean())
         mean, stddev = codes.mean[:count], codes.stddev[:count]
