@@ -1,12 +1,16 @@
 """A command line becomes checked settings: every choice, every preset, and what wins over what."""
 
 import pytest
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+import vae_cli.analysis.settings  # noqa: F401 (registers the tasks of vae-eval)
 from vae_cli.config import compose
-from vae_cli.config.registry import SCHEMAS
+from vae_cli.config.check import as_container
+from vae_cli.config.registry import SCHEMAS, Schema
 from vae_cli.config.settings import GROUPS
 from vae_cli.console import UserError
+from vae_cli.runs.saved import saved_config
 
 FILES = [path for group in GROUPS for path in (compose.config_dir() / group).glob("*.yaml")]
 CHOICES = sorted((path.parent.name, path.stem) for path in FILES)
@@ -63,11 +67,41 @@ def test_a_dataset_picks_likelihood_and_sizes_and_the_command_line_wins(make_con
     assert (own.likelihood.name, own.model.hidden_sizes, own.beta) == ("gaussian", [9], 4.0)
 
 
-@pytest.mark.parametrize("text", ["a,b=c", "it's", 'a"b', "[x]", "ü v", "a\\b", "", "{a}", "\\'"])
-def test_the_value_of_a_text_setting_is_what_was_typed(make_config, text):
-    assert make_config(f"data_dir={text}").data_dir == text
+TEXTS = ["a,b=c", "it's", 'a"b', "[x]", "ü v", "a\\b", "", "{a}", "\\'"]
+# numbers, truth values, dates and nothing to one of Python, YAML 1.1, YAML 1.2 and Hydra
+NUMBERS = ["2024_01_15", "1_1", "1e3", "0o7", "007", "0x1F", "1.", ".5", "nan", "-.inf", "12:30:00"]
+NUMBERS += ["2024-01-15", "on", "yes", "True", "~", "None", "NULL", "=", "<<"]
+
+
+@pytest.mark.parametrize("text", TEXTS + NUMBERS)
+def test_the_value_of_a_text_setting_is_what_was_typed(make_config, text, tmp_path):
+    config = make_config(f"data_dir={text}")
+    assert config.data_dir == text
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(as_container(config), allow_unicode=True))
+    assert saved_config(tmp_path).data_dir == text
+    words = [
+        f"{key}={text}" for key in ("hydra.run.dir", "hydra.sweep.dir", "++hydra.sweep.subdir")
+    ]
+    hydra = compose.composed("config", words, with_hydra=True).hydra
+    assert {hydra.run.dir, hydra.sweep.dir, hydra.sweep.subdir} == {text}
+    assert compose.plain_settings("eval", [f"run={text}", f"out={text}"])["out"] == text
     (override,) = OverridesParser.create().parse_overrides([f"key={compose.quoted(text)}"])
     assert override.value() == text
+
+
+class Columns(Schema):
+    names: list[str] | None
+    places: list[str | int]
+    sizes: list[int]
+
+
+def test_each_item_of_a_list_of_texts_is_what_was_typed(monkeypatch):
+    monkeypatch.setitem(SCHEMAS, ("dataset", "table"), Columns)
+    typed = ["names=[1_1,on, a b ,3,'x,y']", "places=[1_1,-2,3,1e3]", "names=null", "names=[]"]
+    words = compose.hydra_words([f"dataset.{text}" for text in [*typed, "sizes=[1_1]"]])
+    values = [override.value() for override in compose.parse_overrides(words)]
+    assert values[0] == ["1_1", "on", "a b", "3", "x,y"]
+    assert values[1:] == [["1_1", -2, 3, "1e3"], None, [], [11]]
 
 
 def test_a_text_may_stand_in_quotes_and_may_be_null(make_config):

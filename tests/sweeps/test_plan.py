@@ -33,6 +33,29 @@ def test_a_job_has_its_settings_and_a_folder_named_by_what_is_swept():
     assert sweep.swept == ["beta", "seed"]
 
 
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("2024_01_15,2024_01_16", ["2024_01_15", "2024_01_16"]),
+        ("1e3, on,it's", ["1e3", "on", "it's"]),
+        ("'a,b',1_1", ["a,b", "1_1"]),
+        ("choice(1_1,1_2)", ["1_1", "1_2"]),
+    ],
+)
+def test_texts_that_are_swept_are_what_was_typed(typed, expected):
+    (Path("own") / "sweep").mkdir(parents=True)
+    preset = f"# @package _global_\nhydra:\n  sweeper:\n    params: {{data_dir: {typed!r}}}\n"
+    Path("own/sweep/days.yaml").write_text(preset.replace("\\'", "''"))
+    for sweep in (plan(f"data_dir={typed}"), plan_sweep(["sweep=days"], extra_dir="own")):
+        assert [job.config.data_dir for job in sweep.jobs] == expected
+        assert sweep.jobs[0].swept == {"data_dir": expected[0]}
+        again = plan_sweep(sweep.jobs[1].overrides, extra_dir="own")  # as a saved run repeats them
+        assert again.jobs[0].config.data_dir == expected[1]
+    Path("own/sweep/days.yaml").write_text(preset.replace(repr(typed), "2024_01_15"))
+    with pytest.raises(UserError, match="params: data_dir=20240115: not clearly a text in YAML"):
+        plan_sweep(["sweep=days"], extra_dir="own")
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_composes_and_the_command_line_wins(preset):
     sweep = plan(f"sweep={preset}", "dataset=digits")

@@ -6,7 +6,7 @@ A mistake is a UserError of one line that shows what was typed. Imports no torch
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args, get_origin
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -23,6 +23,14 @@ from vae_cli.console import UserError, one_line
 # launchers of Hydra's plug-ins -> the extra of ours that installs each; `slurm` is our preset
 EXTRAS = {"joblib": "joblib", "ray": "ray"}
 EXTRAS |= dict.fromkeys(("submitit_local", "submitit_slurm", "slurm"), "submitit")
+HYDRA_TEXTS = [
+    "run.dir",
+    "sweep.dir",
+    "sweep.subdir",
+    "job.name",
+    "sweeper.storage",
+    "sweeper.study_name",
+]
 
 
 def config_dir() -> Path:
@@ -95,29 +103,56 @@ def parse_overrides(texts: Sequence[str]) -> list[Override]:
     return parsed
 
 
-def hydra_words(texts: Sequence[str]) -> list[str]:
+def hydra_words(texts: Sequence[str], sweep: bool = False) -> list[str]:
     """Write texts `KEY=VALUE` as Hydra takes them: with quotes around the values of text settings.
 
-    Otherwise `,` and `=` in `run=a,b=c` have a meaning. A setting loses its `+`: it exists.
+    Otherwise `,` and `=` in `run=a,b=c` have a meaning, and 1_1 is the number 11. sweep: a comma
+    outside quotes stands between values. A setting loses its `+`: it exists.
     """
-    keys = {"hydra.run.dir", "hydra.sweep.dir", *_text_keys(Config)}
+    keys = dict.fromkeys((f"hydra.{name}" for name in HYDRA_TEXTS), "null") | _text_keys(Config)
     for (group, _), schema in SCHEMAS.items():
         keys |= _text_keys(schema, "" if group == "task" else f"{group}.")
     words = []
     for text in texts:
-        word = text if text.lstrip("+").startswith("hydra") else text.lstrip("+")
+        of_hydra = text.lstrip("+").startswith("hydra")
+        word = text if of_hydra else text.lstrip("+")
         key, equals, value = word.partition("=")
-        bare = equals and value != "null" and value[:1] not in ("'", '"')
-        words.append(f"{key}={quoted(value)}" if bare and key in keys else word)
+        if equals and (bare := keys.get(key.lstrip("+"))):
+            choice = re.fullmatch(r"choice\((.*)\)", value)
+            several = sweep and not of_hydra
+            parts = _items(choice[1] if choice else value) if several else [value]
+            word = f"{key}={','.join(_as_text(part, bare) for part in parts)}"
+        words.append(word)
     return words
 
 
-def _text_keys(schema: type[Schema], prefix: str = "") -> set[str]:
-    return {
-        prefix + (field.alias or name)
-        for name, field in schema.model_fields.items()
-        if field.annotation in (str, str | None) and name not in ("name", "task")
-    }
+def _text_keys(schema: type[Schema], prefix: str = "") -> dict[str, str]:
+    """Find the settings that are texts or lists of them -> a pattern of what is no text there."""
+    found = {}
+    for name, field in schema.model_fields.items():
+        annotation: Any = field.annotation
+        kinds = get_args(annotation | None)
+        lists = [get_args(kind)[0] for kind in kinds if get_origin(kind) is list]
+        kinds = get_args(lists[0] | None) if lists else kinds
+        if str in kinds and name not in ("name", "task"):
+            bare = r"null|-?\d+" if int in kinds else "null"
+            found[prefix + (field.alias or name)] = bare + r"|\[.*\]" * bool(lists)
+    return found
+
+
+def _items(text: str) -> list[str]:
+    """Split at the commas that stand in no quotes and in no list."""
+    item = r"""\s*('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\[[^\]]*\]|[^,]*)\s*,"""
+    return [found.strip() for found in re.findall(item, f"{text},")]
+
+
+def _as_text(value: str, bare: str) -> str:
+    """Put quotes around a value, or each item of a list, unless `bare` or quotes make it clear."""
+    if value[:1] == "[" and bare.endswith("]"):
+        items = _items(value[1:-1]) if value[1:-1].strip() else []
+        return f"[{','.join(_as_text(item, bare) for item in items)}]"
+    clear = value[:1] in ("'", '"') or re.fullmatch(bare, value)
+    return value if clear else quoted(value)
 
 
 def quoted(text: str | Path) -> str:

@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import yaml
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
@@ -100,7 +101,7 @@ def plan_sweep(
 ) -> Sweep:
     """Compose and check all jobs of what was typed, KEY=VALUE each. Raises UserError."""
     check = partial(settings_of, name, extra_dir=extra_dir)
-    parsed = parse_overrides(hydra_words(overrides))
+    parsed = parse_overrides(hydra_words(overrides, sweep=True))
     wanted = next((o.value() for o in reversed(parsed) if o.key_or_group == "resume"), None)
     if wanted not in (None, "auto"):
         line = "goes on with one run; leave out -m (a sweep goes on with hydra.sweep.dir=DIR)"
@@ -110,9 +111,17 @@ def plan_sweep(
     # a preset may hold settings of Hydra: what is swept, by which sweeper and launcher
     plain = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
     hydra = composed(name, plain, extra_dir, with_hydra=True).hydra
-    params = [f"{key}={text}" for key, text in (hydra.sweeper.get("params") or {}).items()]
+    params = []
+    for key, value in (hydra.sweeper.get("params") or {}).items():
+        params.append(f"{key}={value}")
+        one_word = re.fullmatch(r"[-+.:\w]+", str(value)) is not None
+        number = one_word and not isinstance(yaml.safe_load(str(value)), str)
+        if number and hydra_words(params[-1:]) != params[-1:]:  # of a text
+            line = "not clearly a text in YAML; write \"'…'\", quotes in quotes"
+            raise UserError(f"hydra.sweeper.params: {params[-1]}: {line}")
     typed = {o.key_or_group for o in task}  # the command line wins over a preset
-    task = [*(o for o in parse_overrides(params) if o.key_or_group not in typed), *task]
+    preset = parse_overrides(hydra_words(params, sweep=True))
+    task = [*(o for o in preset if o.key_or_group not in typed), *task]
 
     folder, search = Path(str(hydra.sweep.dir)).absolute(), None
     values: dict[str, list[str]] = {}
@@ -175,7 +184,7 @@ def _grid(values: dict[str, list[str]], check: Callable[[Sequence[str]], Config]
     for number, combination in enumerate(product(*values.values())):
         pairs = dict(zip(values, combination, strict=True))
         texts = [f"{key}={value}" for key, value in pairs.items()]
-        swept = {key: value for key, value in pairs.items() if len(values[key]) > 1}
+        swept = {key: x.strip("'\"") for key, x in pairs.items() if len(values[key]) > 1}
         try:
             config = check(texts)
         except UserError as error:

@@ -84,7 +84,7 @@ class Bernoulli(Likelihood):
     For x between 0 and 1 this is the usual cross-entropy: a loss, not a likelihood of grey values.
     """
 
-    domain = "binary"
+    domain: ClassVar[Literal["binary", "unit"]] = "binary"
 
     def log_prob(self, x: Tensor, params: Tensor) -> Tensor:
         return bernoulli_log_prob(x, params)
@@ -96,10 +96,12 @@ class Bernoulli(Likelihood):
         return mean.logit(1 / (examples + 2))
 
 
-class ContinuousBernoulli(Likelihood):
+class ContinuousBernoulli(Bernoulli):
     """A normalised density on [0, 1] from logits (Loaiza-Ganem & Cunningham 2019).
 
-    With l the logit, the Bernoulli's x l - softplus(l) gains log C = log(l / tanh(l / 2)).
+    With l the logit, the Bernoulli's x l - softplus(l) gains log C = log(l / tanh(l / 2)). Training
+    starts at the Bernoulli's logit of a mean m: the exact one, -1 / m for a pixel that is nearly
+    always dark, would make a bright one cost as many nats.
     """
 
     domain = "unit"
@@ -124,13 +126,6 @@ class ContinuousBernoulli(Likelihood):
         safe = torch.where(small, 1.0, params)
         exact = 1 / -torch.expm1(-safe) - 1 / safe
         return torch.where(small, 0.5 + params / 12, exact)
-
-    def raw_of_mean(self, mean: Tensor, examples: int) -> Tensor:
-        """Compute the Bernoulli's logit, whose mean here is nearer to 1/2.
-
-        The exact logit is -1/mean for a dark pixel; one bright pixel would cost as many nats.
-        """
-        return mean.logit(1 / (examples + 2))
 
 
 class Location(Likelihood):
