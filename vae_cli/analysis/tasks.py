@@ -67,6 +67,12 @@ def write_result(path: Path, result: Mapping[str, Any]) -> dict[str, str]:
     return {k: f"{v:.6g}" for k, v in flatten(result).items() if isinstance(v, int | float)}
 
 
+def _binarisation(run: TrainedRun) -> dict[str, Any]:
+    """Name the kind of binarisation, and the seed of the draw where there is one."""
+    kind = run.data().binarize
+    return {"binarize": kind, "binarize_seed": run.config.seed if kind == "dynamic" else None}
+
+
 def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
     """Measure the test set as at the end of training, and what the codes hold: metrics.json."""
     config, data, codes, summary = run.config, run.data(), run.codes, read_summary(run.folder)
@@ -116,6 +122,7 @@ def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
         "linear_probe_note": lack,
         "epoch": run.epoch,
         "seed": config.seed,
+        **_binarisation(run),
         "examples": len(codes.mean),
     }
     notes = {
@@ -132,7 +139,8 @@ def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
 
 def nll(task: settings.NLLTask, run: TrainedRun, out: Path) -> Report:
     """Estimate log p(x) of every example: the mean in nll_SPLIT.json, all of them in npz."""
-    data, split, seed, started = run.data(), run.split(task.split), run.config.seed, perf_counter()
+    data, seed, started = run.data(), run.config.seed, perf_counter()
+    split = data.fixed(run.split(task.split), seed)
     index = torch.arange(len(split))
     if task.max_examples is not None:
         source = generator(torch.device("cpu"), seed, "nll examples")
@@ -154,6 +162,7 @@ def nll(task: settings.NLLTask, run: TrainedRun, out: Path) -> Report:
         "effective_samples_median": float(effective.median()),
         "seconds": perf_counter() - started,
         "seed": seed,
+        **_binarisation(run),
         "epoch": run.epoch,
         "notes": [note] if note else [],
     }

@@ -47,13 +47,13 @@ class Codes:
 def evaluate(
     vae: VAE, data: Data, split: Split, beta: float, seed: int, capacity: float = 0.0
 ) -> Evaluation:
-    """Average every term over a split. The seed decides noise and dynamic binarisation."""
+    """Average every term over a split. The seed decides noise and binarisation (`Data.fixed`)."""
     source = generator(split.x.device, seed, "evaluation")
     weight = Weight(*torch.tensor([beta, capacity], device=split.x.device))
     sums: dict[str, Tensor] = {}
     means, kls = [], []
     with evaluating(vae):
-        for raw in split.batches(None, BATCH):
+        for raw in data.fixed(split, seed).batches(None, BATCH):
             x = data.prepare(raw, source)
             noise = torch.randn(vae.noise_shape(len(x)), generator=source, device=x.device)
             posterior = vae.encode(x)
@@ -71,10 +71,11 @@ def evaluate(
 
 @torch.no_grad()
 def encode(vae: VAE, data: Data, split: Split, seed: int) -> Codes:
-    """Compute the posterior of every example, in order. The seed decides a dynamic binarisation."""
+    """Compute the posterior of every example, in order. The seed is that of `Data.fixed`."""
     source = generator(split.x.device, seed, "evaluation")
     with evaluating(vae):
-        parts = [vae.encode(data.prepare(x, source)) for x in split.batches(None, BATCH)]
+        batches = data.fixed(split, seed).batches(None, BATCH)
+        parts = [vae.encode(data.prepare(x, source)) for x in batches]
     exact = [vae.prior.exact_kl(part) for part in parts]
     kls = [kl.by_dimension for kl in exact if kl and kl.by_dimension is not None]
     mean, stddev = torch.cat([p.mean for p in parts]), torch.cat([p.stddev for p in parts])
