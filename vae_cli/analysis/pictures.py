@@ -38,7 +38,8 @@ Maker = Callable[[TrainedRun], Figure | Tensor]  # of a picture, or of the image
 def _inputs(run: TrainedRun, count: int) -> Tensor:
     """Return the first test examples as the network takes them. -> [count, *shape]."""
     source = generator(run.device, run.config.seed, "pictures", "inputs")
-    return run.data().prepare(run.data().test.head(count).to(run.device), source)
+    test = run.data().fixed(run.data().test, run.config.seed)
+    return run.data().prepare(test.head(count).to(run.device), source)
 
 
 def _reconstructions(run: TrainedRun) -> Figure:

@@ -4,10 +4,10 @@ A task is a function of (settings, run, folder of the results) that returns a Re
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,21 +16,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vae_cli.analysis import figures, measures, pictures, settings
+from vae_cli.analysis.results import Report, write_npz, write_result
 from vae_cli.analysis.trained import TrainedRun, load_run
-from vae_cli.config.check import flatten
 from vae_cli.console import UserError, say
 from vae_cli.data.dataset import generator
-from vae_cli.runs.files import replacing, write_json
+from vae_cli.runs.files import write_json
 from vae_cli.runs.saved import read_summary
 from vae_cli.training.evaluation import evaluate
-
-
-class Report(NamedTuple):
-    """What a task has to say: a short table, the files it wrote, and what to keep in mind."""
-
-    rows: dict[str, str]
-    files: list[Path]
-    notes: Sequence[str] = ()
 
 
 def run_task(task: settings.EvalConfig, folder: Path) -> Report:
@@ -57,18 +49,10 @@ def run_task(task: settings.EvalConfig, folder: Path) -> Report:
     return report
 
 
-def write_npz(path: Path, arrays: Mapping[str, Any]) -> Path:
-    """Write named arrays or tensors, whole or not at all. Returns the path."""
-    plain: dict[str, Any] = {k: v.cpu() if isinstance(v, Tensor) else v for k, v in arrays.items()}
-    with replacing(path) as file:
-        np.savez_compressed(file, **plain)
-    return path
-
-
-def write_result(path: Path, result: Mapping[str, Any]) -> dict[str, str]:
-    """Write a result as JSON; return its numbers as the rows of a table."""
-    write_json(path, result)
-    return {k: f"{v:.6g}" for k, v in flatten(result).items() if isinstance(v, int | float)}
+def _binarisation(run: TrainedRun) -> dict[str, Any]:
+    """Name the kind of binarisation, and the seed of the draw where there is one."""
+    kind = run.data().binarize
+    return {"binarize": kind, "binarize_seed": run.config.seed if kind == "dynamic" else None}
 
 
 def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
@@ -120,6 +104,7 @@ def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
         "linear_probe_note": lack,
         "epoch": run.epoch,
         "seed": config.seed,
+        **_binarisation(run),
         "examples": len(codes.mean),
     }
     notes = {
@@ -136,7 +121,8 @@ def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
 
 def nll(task: settings.NLLTask, run: TrainedRun, out: Path) -> Report:
     """Estimate log p(x) of every example: the mean in nll_SPLIT.json, all of them in npz."""
-    data, split, seed, started = run.data(), run.split(task.split), run.config.seed, perf_counter()
+    data, seed, started = run.data(), run.config.seed, perf_counter()
+    split = data.fixed(run.split(task.split), seed)
     index = torch.arange(len(split))
     if task.max_examples is not None:
         source = generator(torch.device("cpu"), seed, "nll examples")
@@ -158,6 +144,7 @@ def nll(task: settings.NLLTask, run: TrainedRun, out: Path) -> Report:
         "effective_samples_median": float(effective.median()),
         "seconds": perf_counter() - started,
         "seed": seed,
+        **_binarisation(run),
         "epoch": run.epoch,
         "notes": [note] if note else [],
     }

@@ -144,7 +144,7 @@ class TrainedRun:
 
     def example(self, index: int) -> Tensor:
         """Return a test example as the network takes it. -> [*shape]."""
-        raw = self.data().test.x[index : index + 1]
+        raw = self.data().fixed(self.data().test, self.config.seed).x[index : index + 1]
         source = generator(raw.device, self.config.seed, "example", index)
         return self.data().prepare(raw, source)[0].to(self.device)
 

@@ -18,7 +18,7 @@ from tqdm.contrib.concurrent import thread_map
 
 from vae_cli.config.datasets import ImageFolderConfig
 from vae_cli.console import RunFailed, UserError, one_line, say
-from vae_cli.data.dataset import Data, Split, carve, carve_validation
+from vae_cli.data.dataset import Data, Split, carve, carve_validation, fingerprint
 
 CPU = torch.device("cpu")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow's EPS runs a program
@@ -66,7 +66,9 @@ def load(config: ImageFolderConfig, data_dir: Path) -> Data:
         return replace(split, x=Images(files, config.size, config.channels))
 
     images = (of(train), None if val is None else of(val), of(test))
-    return Data(config.name, *images, class_names, binarize=config.binarize)
+    sizes = [f"{name} {os.path.getsize(os.path.join(root, name))}" for name in names]
+    digest = fingerprint(*sizes)
+    return Data(config.name, *images, class_names, binarize=config.binarize, digest=digest)
 
 
 def find(root: Path) -> list[str]:
