@@ -132,15 +132,15 @@ class BetaTCVAEConfig(ObjectiveConfig):
 
 class BetaScheduleConfig(Component):
     of_whole_batch: ClassVar[bool] = False
-
-    needs_kl: ClassVar[bool] = False  # of the whole code in the loss, and more than 0
+    changes_loss: ClassVar[bool] = True  # so it needs a KL whose weight it can change
+    needs_kl: ClassVar[bool] = False  # as a term of its own in the loss
 
     def length(self) -> float:
         """The epochs that the training must have for the schedule to reach its end."""
         return 0.0
 
     def problems(self, config: "Config") -> Iterator[str]:
-        if not config.posterior.has_density and self.name != "constant":
+        if self.changes_loss and not config.posterior.has_density:
             yield (
                 f"beta_schedule={self.name}: posterior={config.posterior.name} has no KL that"
                 " beta could weigh; use beta_schedule=constant"
@@ -159,7 +159,7 @@ class BetaScheduleConfig(Component):
 
 @register("beta_schedule", "constant", builds="vae_cli.vae.objectives:constant")
 class ConstantBetaConfig(BetaScheduleConfig):
-    """No settings of its own."""
+    changes_loss: ClassVar[bool] = False
 
 
 @register("beta_schedule", "warmup", builds="vae_cli.vae.objectives:warmup")

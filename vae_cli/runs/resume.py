@@ -49,10 +49,11 @@ def merged_config(folder: Path, composed: Mapping[str, Any], keys: Iterable[str]
                 source, target = source.get(group, {}), target.setdefault(group, {})
             target[name] = source.get(name)
     run, after = saved.read_run(folder), typed(settings | {"resume": str(folder)})
+    before = run.config
     if changes := differences(run, after, moved=True):
         raise UserError(f"resume={folder}: trained with other settings: {changes}; leave them out")
-    bent = _bent_schedules(run.config, after)
-    extended = _extended(run) if bent else after.extended
+    bent = _bent_schedules(before, after)
+    extended = _extended(before, _last_epoch(run)) if bent else after.extended
     return after.model_copy(update={"resume": None, "extend": False, "extended": extended})
 
 
@@ -67,9 +68,9 @@ def _bent_schedules(before: Config, after: Config) -> list[str]:
     return [f"{group}={component.name}" for group, component in pairs if component.uses_epochs]
 
 
-def _extended(run: saved.SavedRun) -> list[str]:
+def _extended(before: Config, last_epoch: int) -> list[str]:
     """The mark of a run that goes on with a bent schedule: it is no run that was planned so."""
-    return [*run.config.extended, f"{_last_epoch(run)} of {run.config.epochs}"]
+    return [*before.extended, f"{last_epoch} of {before.epochs}"]
 
 
 def differences(run: saved.SavedRun, config: Config, moved: bool = False) -> str:
@@ -77,9 +78,10 @@ def differences(run: saved.SavedRun, config: Config, moved: bool = False) -> str
 
     moved: the data may lie in another place. Whoever loads them compares them.
     """
-    before, may_bend = run.config, config.extend or config.extended == _extended(run)
+    before, last_epoch = run.config, _last_epoch(run)
+    may_bend = config.extend or config.extended == _extended(before, last_epoch)
     # a run cannot end before its last epoch: its numbers are those of a longer training
-    ignored = CHANGEABLE if config.epochs >= _last_epoch(run) else HOW_KEYS
+    ignored = CHANGEABLE if config.epochs >= last_epoch else HOW_KEYS
     ignored |= {"extended"} if may_bend else set()
     fields = type(config.dataset).model_fields.items()
     ignored |= {f"dataset.{name}" for name, field in fields if moved and PLACE in field.metadata}

@@ -43,9 +43,14 @@ class Comparison:
     stds: DataFrame  # of samples (n - 1)
 
     @property
+    def monitors(self) -> set[str]:
+        """The metrics that decided the best epochs of the runs."""
+        return {*map(monitored, self.saved)}
+
+    @property
     def has_best(self) -> bool:
         """Whether the first group is the best one: nats of all have one dataset and likelihood."""
-        comparable = not {*self.swept} & {*DENSITIES} and len({*map(monitored, self.saved)}) == 1
+        comparable = not {*self.swept} & {*DENSITIES} and len(self.monitors) == 1
         return comparable and not math.isnan(self.means[self.metric][0])
 
     def label(self, row: Mapping[str, Any], keys: Iterable[str]) -> str:
@@ -56,15 +61,12 @@ class Comparison:
     def notes(self) -> list[str]:
         """What the signs in the table mean, and what a reader must know."""
         posteriors = {str(run.settings.get("posterior")) for run in self.saved}
-        several = {*self.swept} & {*DENSITIES}
+        several, selected = {*self.swept} & {*DENSITIES}, len(self.monitors) > 1
         notes = {
             "mean ± sample standard deviation over seeds": (self.groups["completed"] > 1).any(),
             "* on the Pareto front of KL and reconstruction": self.groups["front"].any(),
             "nats of different datasets or likelihoods cannot be compared": several,
-            "runs chose their best epoch by different metrics: compare vae-eval task=nll": len(
-                {*map(monitored, self.saved)}
-            )
-            > 1,
+            "runs chose their best epoch by different metrics: compare vae-eval task=nll": selected,
             "an autoencoder has no KL: its elbo is its reconstruction alone": len(posteriors) > 1,
         }
         return [note for note, holds in notes.items() if holds]

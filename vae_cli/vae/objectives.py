@@ -106,14 +106,15 @@ class IWAE(Objective):
     """
 
     def forward(self, drawn: Drawn, weight: Weight) -> Terms:
-        log_weight = drawn.log_likelihood + weight.beta * drawn.log_ratio  # [K, B]
-        bound = torch.logsumexp(log_weight, 0) - math.log(len(log_weight))  # [B]
-        numbers = (-drawn.log_likelihood.mean(), drawn.kl.total.mean())
-        # of beta = 1, as the elbo is, so that runs compare
-        at_one = torch.logsumexp(drawn.log_likelihood + drawn.log_ratio, 0) - math.log(
-            len(log_weight)
-        )
-        return terms(-bound.mean(), *numbers, bound=at_one.mean())
+        log_likelihood, log_ratio = drawn.log_likelihood, drawn.log_ratio  # [K, B]
+
+        def bound(log_weight: Tensor) -> Tensor:
+            return (torch.logsumexp(log_weight, 0) - math.log(len(log_weight))).mean()
+
+        loss = -bound(log_likelihood + weight.beta * log_ratio)
+        # at beta = 1, as the elbo is, so that runs compare; only logged, so without a gradient
+        comparable = bound((log_likelihood + log_ratio).detach())
+        return terms(loss, -log_likelihood.mean(), drawn.kl.total.mean(), bound=comparable)
 
 
 class BetaTCVAE(Objective):
