@@ -22,42 +22,13 @@ from vae_cli.console import RunFailed, UserError, one_line, say
 from vae_cli.data.dataset import Data, Split, carve, carve_validation, fingerprint
 
 CPU = torch.device("cpu")
-FORMATS: tuple[str, ...] = (
-    "BMP",
-    "GIF",
-    "JPEG",
-    "PNG",
-    "PPM",
-    "TIFF",
-    "WEBP",
-)  # Pillow's EPS runs a program
-SUFFIXES: tuple[str, ...] = (
-    ".bmp",
-    ".gif",
-    ".jpeg",
-    ".jpg",
-    ".jfif",
-    ".jfi",
-    ".jpe",
-    ".pbm",
-    ".pgm",
-    ".pnm",
-)
-SUFFIXES += (".ppm", ".png", ".apng", ".tif", ".tiff", ".webp")
-if "avif" in features.get_supported():
-    FORMATS, SUFFIXES = (*FORMATS, "AVIF"), (*SUFFIXES, ".avif")
-SIDE = (
-    ".txt",
-    ".json",
-    ".csv",
-    ".tsv",
-    ".xml",
-    ".yaml",
-    ".md",
-    ".html",
-    ".ini",
-    ".db",
-)  # no images
+AVIF = "avif" in features.get_supported()
+# Pillow's EPS runs a program
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP", *["AVIF"] * AVIF)
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".jfif", ".jfi", ".jpe", ".png", ".apng", ".tif",
+            ".tiff", ".webp", ".pbm", ".pgm", ".pnm", ".ppm", *[".avif"] * AVIF)  # fmt: skip
+# files that often lie beside images, and are none
+SIDE = (".txt", ".json", ".csv", ".tsv", ".xml", ".yaml", ".md", ".html", ".ini", ".db")
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}  # folders
 SPLITS |= dict.fromkeys(("val", "valid", "validation"), "val")
 CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
@@ -99,6 +70,26 @@ def load(config: ImageFolderConfig, data_dir: Path) -> Data:
     white = next((white for white in (1.0, 255.0) if largest <= 2 * white), 65535.0)
     if largest:
         say(f"images of floating-point numbers, up to {largest:g}: {white:g} is white in all")
+    train, val, test, class_names = splits(names, config)
+
+    def of(split: Split) -> Split:
+        index = split.x[:].tolist()
+        if in_memory:
+            x = [as_bytes(cast(Tensor, kept[i]), config.channels, white) for i in index]
+            return replace(split, x=torch.stack(x))
+        files = tuple(os.path.join(root, names[i]) for i in index)
+        return replace(split, x=Images(files, config.size, config.channels, white))
+
+    images = (of(train), None if val is None else of(val), of(test))
+    sizes = [f"{name} {os.path.getsize(os.path.join(root, name))}" for name in names]
+    digest = fingerprint("\n".join(sizes))
+    return Data(config.name, *images, class_names, binarize=config.binarize, digest=digest)
+
+
+def splits(
+    names: list[str], config: ImageFolderConfig
+) -> tuple[Split, Split | None, Split, tuple[str, ...]]:
+    """Split by folders train/ and test/ or val/, or by drawing -> numbers of the names; classes."""
     folders = [SPLITS.get(n.partition("/")[0].lower()) if "/" in n else None for n in names]
     own = {"train", "test"} <= set(folders) or {"train", "val"} <= set(folders)
     labels, class_names = classes([n.partition("/")[2] for n in names] if own else names)
@@ -116,19 +107,7 @@ def load(config: ImageFolderConfig, data_dir: Path) -> Data:
         train, test = carve(train, config.test_size, "test_size")
     if val is None:
         train, val = carve_validation(train, config.val_size)
-
-    def of(split: Split) -> Split:
-        index = split.x[:].tolist()
-        if in_memory:
-            x = [as_bytes(cast(Tensor, kept[i]), config.channels, white) for i in index]
-            return replace(split, x=torch.stack(x))
-        files = tuple(os.path.join(root, names[i]) for i in index)
-        return replace(split, x=Images(files, config.size, config.channels, white))
-
-    images = (of(train), None if val is None else of(val), of(test))
-    sizes = [f"{name} {os.path.getsize(os.path.join(root, name))}" for name in names]
-    digest = fingerprint("\n".join(sizes))
-    return Data(config.name, *images, class_names, binarize=config.binarize, digest=digest)
+    return train, val, test, class_names
 
 
 def find(root: Path) -> list[str]:
