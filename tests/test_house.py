@@ -18,16 +18,16 @@ APART = {("data", "models"), ("runs", "models"), ("runs", "data"), ("vae", "data
 
 # whoever raises a number says why in the commit
 LINES = {
-    "config": 1210,
-    "models": 325,
-    "vae": 760,
-    "data": 600,
-    "runs": 625,
-    "training": 1060,
-    "analysis": 1250,
-    "sweeps": 1190,
+    "config": 1305,
+    "models": 340,
+    "vae": 860,
+    "data": 935,
+    "runs": 675,
+    "training": 1120,
+    "analysis": 1340,
+    "sweeps": 1210,
 }
-PACKAGE_LINES, FILE_LINES, ROOM_FILES, LINE_LENGTH = 7400, 260, 10, 100
+PACKAGE_LINES, FILE_LINES, ROOM_FILES, LINE_LENGTH = 8160, 260, 10, 100
 
 # other projects' private parts; torch's fused optimisers and oneDNN have no public name
 PRIVATE = ("hydra._internal", "omegaconf._utils", "torch._C")

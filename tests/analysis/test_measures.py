@@ -7,6 +7,7 @@ import torch
 
 from vae_cli.analysis import measures
 from vae_cli.data.dataset import Data, Split
+from vae_cli.training.evaluation import evaluate
 from vae_cli.vae.vae import build_vae
 
 SIGMA = 0.7
@@ -88,25 +89,83 @@ def test_the_information_of_a_gaussian_channel():
     assert value == pytest.approx(math.log(64))
 
 
-def test_bits_of_eight_bit_data_are_those_of_its_cells(make_config):
-    split, sigma = Split((torch.rand(50, 1, 4, 4, generator=source()) * 255).byte()), 0.1
-    data, binary = (Data("a", split, None, split, binarize=b) for b in ("none", "dynamic"))
-    bernoulli, gaussian = (
-        build_vae(make_config("dataset=digits", *overrides), (1, 4, 4)).likelihood
-        for overrides in ((), ("likelihood=gaussian", f"likelihood.sigma={sigma}"))
-    )
-    x = data.prepare(data.test.x, source())
-    mean = x + sigma * torch.randn(x.shape, generator=source(3))
-    log_density = float(gaussian.log_prob(x, mean[None]).mean())
-    bits, note = measures.bits_per_dimension(log_density, data, gaussian)
-    normal = torch.distributions.Normal(mean.double(), sigma)
-    mass = normal.cdf(x.double() + 0.5 / 255) - normal.cdf(x.double() - 0.5 / 255)
-    assert bits == pytest.approx(float(-mass.log2().mean()), abs=1e-3)
+SHARES = {"gaussian": 0.0, "laplace": 0.0, "continuous_bernoulli": 0.8}  # of black pixels
+
+
+@pytest.mark.parametrize("name", SHARES)
+def test_bits_are_those_of_the_probabilities_of_grey_levels(make_config, name):
+    torch.manual_seed(0)
+    raw = torch.randint(0, 256, (300, 1, 4, 4), dtype=torch.uint8)
+    raw[torch.rand(raw.shape) < SHARES[name]] = 0
+    data = Data("a", Split(raw), None, Split(raw))
+    vae = build_vae(make_config("dataset=digits", f"likelihood={name}"), data.shape)
+    with torch.no_grad():
+        layers(vae.model.decoder)[-1].bias.fill_(-300.0 if SHARES[name] else 0.3)
+        layers(vae.model.decoder)[-1].weight.fill_(0.0)  # the code is ignored
+    bits, note = measures.bits_per_dimension(vae, data, 0)
+    output = layers(vae.model.decoder)[-1].bias[0].detach().double()
+    x, half = raw.double() / 255, 0.5 / 255
+    with torch.no_grad():
+        kl = vae.encode(raw.float() / 255).kl_to_standard_normal().double().sum(1).mean()
+    if name == "continuous_bernoulli":  # F(x) = (1 - exp(l x)) / (1 - exp(l)), l = -300
+        mass = (
+            (output * (x - half).clamp(min=0)).exp() - (output * (x + half).clamp(max=1)).exp()
+        ).log()
+    else:
+        plain = {"gaussian": torch.distributions.Normal, "laplace": torch.distributions.Laplace}
+        cdf = plain[name](output, 1.0).cdf
+        upper = torch.where(raw == 255, 1.0, cdf(x + half))
+        mass = (upper - torch.where(raw == 0, 0.0, cdf(x - half))).log()
+    expected = float(kl - mass.sum((1, 2, 3)).mean()) / (16 * math.log(2))
+    assert bits == pytest.approx(expected, rel=1e-6)
     assert "8-bit" in note
-    assert measures.bits_per_dimension(-10.0, data, bernoulli)[0] is None
-    assert measures.bits_per_dimension(-10.0, binary, gaussian)[0] is None
-    bits, _ = measures.bits_per_dimension(-16 * math.log(2), binary, bernoulli)
-    assert bits == pytest.approx(1.0)
+    if name == "continuous_bernoulli":  # earlier versions multiplied the density by 1/255
+        elbo = evaluate(vae, data, data.test, 1.0, 0).metrics["elbo"]
+        assert -elbo / (16 * math.log(2)) + math.log2(255) < bits - 0.5
+
+
+def test_what_has_no_probabilities_has_no_bits(make_config):
+    split = Split((torch.rand(50, 1, 4, 4, generator=source()) * 255).byte())
+    data, binary = (Data("a", split, None, split, binarize=b) for b in ("none", "threshold"))
+    real = Data("a", split, None, Split(split.x.float() / 255))
+
+    def bits(data: Data, *overrides: str) -> tuple[float | None, str]:
+        vae = build_vae(make_config("dataset=digits", *overrides), (1, 4, 4))
+        with torch.no_grad():
+            for parameter in vae.parameters():
+                parameter.zero_()  # logits of 0 and a KL of 0: a bit for each value
+        return measures.bits_per_dimension(vae, data, 0)
+
+    assert bits(binary)[0] == pytest.approx(1.0)
+    assert bits(data)[0] is None
+    for refused in ((binary, "gaussian"), (data, "squared_error"), (real, "laplace")):
+        assert bits(refused[0], f"likelihood={refused[1]}")[0] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("bernoulli", lambda raw: torch.distributions.Bernoulli(logits=raw)),
+        ("gaussian", lambda raw: torch.distributions.Normal(raw, 1.0)),
+        ("gaussian_learned", lambda raw: torch.distributions.Normal(raw, 1.0)),
+        ("continuous_bernoulli", lambda raw: torch.distributions.ContinuousBernoulli(logits=raw)),
+    ],
+)
+def test_the_likelihood_of_a_large_image_is_exact_to_a_thousandth_of_a_nat(
+    make_config, monkeypatch, name, make
+):
+    # the code is ignored and q(z|x) = p(z), so that log p(x) is log p(x|z) of the decoder's bias
+    shape = (3, 256, 256)
+    config = make_config("dataset=digits", f"likelihood={name}", "model.hidden_sizes=[1]")
+    vae, raw = build_vae(config, shape), 2 * torch.randn(1, 1, *shape, generator=source(1))
+    with torch.no_grad():
+        for parameter in vae.model.parameters():
+            parameter.zero_()
+        layers(vae.model.decoder)[-1].bias.copy_(raw.flatten())
+    x = torch.rand(1, *shape, generator=source(2)).round()
+    values, _ = measures.log_likelihood(vae, x, 3, source())
+    exact = make(raw[0].double()).log_prob(x.double()).sum()
+    assert float(values[0]) == pytest.approx(float(exact), abs=1e-3)
 
 
 @pytest.fixture(params=[2, 8])

@@ -12,6 +12,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from vae_cli.analysis import pictures
 from vae_cli.analysis.pictures import Pictures, draw_all, fitting
 from vae_cli.analysis.trained import TrainedRun, load_run
+from vae_cli.console import UserError
 from vae_cli.training.build import load_data
 from vae_cli.training.loop import train
 from vae_cli.vae.vae import build_vae
@@ -95,6 +96,31 @@ def test_pictures_leave_the_model_and_random_numbers_as_they_were(make_config, t
         train(config, tmp_path / name, observers)
         weights.append((tmp_path / name / "model.safetensors").read_bytes())
     assert weights[0] == weights[1]
+
+
+def test_classes_are_found_by_their_names(run_of, tmp_path):
+    curves, path = np.random.default_rng(0).normal(size=(60, 5)), tmp_path / "a.npz"
+    settings = ("dataset=arrays", f"dataset.train={path}", "dataset.test_size=20", "batch_size=8")
+    for labels, known, unknown in (
+        (np.array([-1, 1]), ("-1", "1"), "0"),
+        (np.array([1e30, np.inf, 2**63]), ("1e+30", "inf"), "2"),
+        (np.array(["up", "down"]), ("down", "0", "up"), "2"),
+    ):
+        np.savez(path, x=curves, y=np.resize(labels, 60))
+        run = run_of(*settings)
+        found = [pictures.find_example(run, "from", name, "auto") for name in known]
+        names = [run.name_of(index) for index in found]
+        assert names == ["down" if name == "0" else name for name in known]
+        with pytest.raises(UserError, match=f"from={unknown}: no such test example"):
+            pictures.find_example(run, "from", unknown, "auto")
+        figure = pictures.figures.latent_scatter(run)
+        assert len(figure.axes[0].get_legend().get_texts()) == len(labels)
+        pictures._interpolation(run, 3)
+        pictures._interpolation(run_of(*settings, f"interpolate=['{known[0]}','{known[-1]}']"), 3)
+    for labels in (np.linspace(0, 1, 60), [*np.linspace(0, 1, 57), *[np.nan, np.inf, 2]]):
+        np.savez(path, x=curves, y=labels)  # measurements get a colour bar
+        assert len(pictures.figures.latent_scatter(run_of(*settings)).axes) == 2
+    assert run_of(*settings).name_of(3).startswith("y=0.")
 
 
 @pytest.mark.parametrize("override", ["beta=1", "manifold_range=[-3,3]", "model=ae"])

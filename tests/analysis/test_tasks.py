@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from vae_cli.analysis import pictures
+from vae_cli.analysis.settings import MetricsTask, SampleTask
+from vae_cli.analysis.tasks import run_task
 from vae_cli.analysis.trained import load_run
 from vae_cli.console import UserError
 from vae_cli.runs.saved import read_summary
+from vae_cli.vae.vae import VAE
 
 
 def test_metrics_are_exactly_those_of_the_run(evaluate, images):
@@ -50,6 +54,34 @@ def test_the_likelihood_is_a_tighter_bound_the_more_codes_there_are(evaluate, im
     elbo, error = read_summary(images)["metrics"]["test/elbo"], few["standard_error"]
     assert few["log_likelihood"] == pytest.approx(elbo, abs=5 * error)
     assert many["log_likelihood"] > few["log_likelihood"]
+
+
+def test_all_tasks_measure_one_draw_of_a_test_set(evaluate, trained, monkeypatch):
+    folder = trained("dataset=digits", "epochs=1", "dataset.binarize=dynamic")
+    seen: list[torch.Tensor] = []
+
+    def encode(self, x):
+        seen.append(x)
+        return real(self, x)
+
+    def inputs(*task: str) -> torch.Tensor:
+        seen.clear()
+        assert {"binarize": "dynamic", "binarize_seed": 0}.items() <= evaluate(folder, *task).json(
+            "metrics.json" if "num_codes=9" in task else "nll_test.json"
+        ).items()
+        return torch.cat(seen)
+
+    real = VAE.encode
+    monkeypatch.setattr(VAE, "encode", encode)
+    metrics, whole = inputs("num_codes=9"), inputs("task=nll", "num_samples=1")
+    assert metrics[: len(whole)].equal(whole)
+    part = inputs("task=nll", "num_samples=4", "max_examples=20")
+    index = evaluate(folder, "task=nll", "max_examples=20", "num_samples=1").npz("nll_test.npz")
+    assert part.equal(whole[index["index"]])
+    run = load_run(folder)
+    assert run.embed().mean.allclose(run.encode(whole).mean, atol=1e-6)
+    assert run.example(6).equal(whole[6])
+    assert pictures._inputs(run, 8).equal(whole[:8])
 
 
 def test_embeddings_are_the_posteriors_with_what_is_known_of_each(evaluate, images, curves):
@@ -140,3 +172,24 @@ def test_what_the_run_cannot_do_is_refused(trained, curves, evaluate):
         evaluate(trained("dataset=digits", "epochs=1", "model=ae"), "task=nll")
     with pytest.raises(UserError, match="split=val"):
         evaluate(curves, "task=nll", "split=val")
+
+
+def test_other_data_are_measured_on_demand_only_and_samples_need_none(trained, tmp_path):
+    place = tmp_path / "x.npy"
+    np.save(place, np.random.default_rng(0).random((60, 5), np.float32))
+    settings_ = ("dataset=arrays", f"dataset.train={place}", "batch_size=20", "epochs=1")
+    folder = trained(*settings_)
+    task = {"run": str(folder), "outputs": "", "device": "cpu", "seed": None, "data_dir": None}
+    task |= {"out": str(tmp_path / "out"), "dataset": {}, "other_data": False}
+    measure = MetricsTask.model_validate({"task": "metrics", "num_codes": 10, **task})
+    place.rename(tmp_path / "moved.npy")
+    draws = SampleTask.model_validate({"task": "sample", "n": 3, **task})
+    assert run_task(draws, folder).files
+    with pytest.raises(UserError, match="No such file"):
+        run_task(measure, folder)
+    moved = {"dataset": {"train": str(tmp_path / "moved.npy")}}
+    assert run_task(measure.model_copy(update=moved), folder).rows
+    np.save(place, np.ones((60, 5), np.float32))
+    with pytest.raises(UserError, match="other_data=true"):
+        run_task(measure, folder)
+    assert run_task(measure.model_copy(update={"other_data": True}), folder).rows

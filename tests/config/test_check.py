@@ -61,6 +61,7 @@ def test_a_configuration_survives_yaml(plain):
         ({"device": "tpu"}, "device=tpu: must be auto, cpu, cuda, cuda:N or mps"),
         ({"ema": 1.0}, "ema=1: must be < 1"),
         ({"interpolate": [1]}, "interpolate=[1]: needs at least 2 item"),
+        ({"interpolate": [1, 0.5]}, "interpolate: each must be a whole number or a text"),
         ({"manifold_range": [1.0, 0.0]}, "manifold_range=[1.0, 0.0]: the lower number must"),
         ({"model__hidden_sizes": [4, 0]}, "model.hidden_sizes: each must be >= 1"),
         ({"model__hidden_sizes": 4}, "model.hidden_sizes=4: must be a list such as [400,200]"),
@@ -96,6 +97,13 @@ def test_a_wrong_value_costs_one_line(plain, changes, line):
         ("dataset=beta_pdf dataset.x_min=0.99 dataset.x_max=0.5", "dataset.x_min"),
         ("dataset=beta_pdf dataset.val_size=5000", "dataset.val_size=5000"),
         ("dataset=arrays dataset.train=a dataset.test=b dataset.test_size=1", "dataset.test_size"),
+        ("dataset=arrays dataset.train=a.npy dataset.columns=[0]", "dataset.columns and .header"),
+        ("dataset=arrays dataset.train=a.npy dataset.header=false", "dataset.columns and .header"),
+        ("dataset=arrays dataset.train=a.csv dataset.key=x", "dataset.key=x"),
+        (
+            "dataset=arrays dataset.train=a dataset.layout=vector dataset.shape=[4]",
+            "dataset.layout",
+        ),
         ("dataset=image_folder dataset.path=a dataset.channels=2", "dataset.channels=2"),
     ],
 )
@@ -144,3 +152,27 @@ def test_settings_are_flat_where_names_are_shown():
     assert flatten({"a": 1, "b": {"c": {"d": 2}}}) == {"a": 1, "b.c.d": 2}
     assert nearest("bta", ["beta", "seed"]) == " (did you mean beta?)"
     assert nearest("xyz", ["beta", "seed"]) == ""
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["objective=iwae", "beta_schedule=capacity"],
+        ["objective=beta_tcvae", "beta_schedule=capacity"],
+        ["model=ae", "beta_schedule=capacity"],
+        ["model=ae", "beta_schedule=warmup"],
+        ["model=ae", "objective.free_bits=1"],
+    ],
+    ids=str,
+)
+def test_settings_without_effect_are_refused(make_config, overrides):
+    with pytest.raises(UserError, match=r"(beta_schedule|objective).*: use|; use "):
+        make_config(*overrides)
+
+
+def test_an_objective_names_its_own_monitor(make_config):
+    assert make_config().monitored == "val/elbo"
+    assert make_config("objective=iwae").monitored == "val/bound"
+    assert make_config("objective=iwae", "monitor=val/kl").monitored == "val/kl"
+    with pytest.raises(UserError, match="monitor=val/bound: must be one of val/elbo"):
+        make_config("monitor=val/bound")

@@ -48,7 +48,7 @@ def test_types_and_ranges_are_said_in_words(pages):
     assert limits["ema"] == "number > 0, < 1 | null"
     assert limits["compile"] == "true | false"
     assert limits["precision"] == "fp32 | bf16"
-    assert limits["interpolate"] == "list of: whole number >= 0, at least 2 | null"
+    assert limits["interpolate"] == "list of: whole number | text, at least 2 | null"
     assert "cuda" in limits["device"]
     meanings = {key: words for key, _, words, _ in pages.settings()}
     assert "or skip the update" in meanings["on_nonfinite"]  # its comment takes two lines

@@ -67,13 +67,13 @@ def test_layouts():
         ("vector", (2, 2, 2, 2, 2), (2, 16)),
     ):
         x = torch.arange(float(np.prod(shape))).reshape(shape)
-        out = laid_out(x, layout)
+        out = torch.from_numpy(laid_out(x.numpy(), layout))
         assert tuple(out.shape) == expected
         if layout == "hwc" or shape[-1] == 4:
             assert out[1, 2].equal(x[1, :, :, 2])
     for shape in [(2, 3, 8, 3), (2, 7, 8, 9), (2,), (2, 1, 1, 1, 1)]:
         with pytest.raises(ValueError, match=r"dataset\.layout="):
-            laid_out(torch.zeros(shape), "auto")
+            laid_out(np.zeros(shape), "auto")
 
 
 def test_scaling_is_computed_on_the_training_part(arrays):
@@ -123,6 +123,110 @@ def test_a_test_file_of_its_own(arrays, tmp_path):
             arrays(IMAGES, test=str(path))
 
 
+@pytest.fixture
+def pair(arrays, tmp_path):
+    """Load one array for training and another for testing."""
+
+    def make(train, test, **settings):
+        np.save(tmp_path / "train.npy", train)
+        np.save(tmp_path / "test.npy", test)
+        return arrays(tmp_path / "train.npy", test=str(tmp_path / "test.npy"), **settings)
+
+    return make
+
+
+@pytest.mark.parametrize("scale", ["none", "minmax", "standard"])
+def test_masks_are_black_and_white_however_each_file_writes_them(pair, scale, capsys):
+    train, test = IMAGES > 127, IMAGES[::-1] > 90
+    first = pair(train, test, scale=scale)
+    whites = (np.uint8(1), np.uint8(255), np.uint8(7), np.int64(1), 255.0, np.float32(1))
+    for white in whites:
+        for other in whites:
+            data = pair(train * white, test * other, scale=scale)
+            assert "a mask: 0 is black, all else white" in capsys.readouterr().err
+            for split in ("train", "val", "test"):
+                assert getattr(data, split).x.equal(getattr(first, split).x)
+    rows = (part.reshape(60, -1) for part in (train * 1, test * 255))
+    assert pair(*rows).test.x.equal(pair(train, test).test.x.flatten(1))
+    assert pair(train, test).test.x[:, 0].div(255).equal(torch.from_numpy(test).float())
+
+
+def test_a_test_file_with_other_values_is_refused_or_said(pair, capsys):
+    mask, grey, unit = (IMAGES > 127).astype(np.uint8), IMAGES, IMAGES / 255
+    for train, test in ((mask, grey), (grey, mask), (grey, unit), (unit, grey), (unit * 255, mask)):
+        with pytest.raises(UserError, match=r"dataset.test=.*test.npy.*dataset.train=.*train.npy"):
+            pair(train, test)
+    assert pair(grey.astype(int), grey[:9]).test.x[:, 0].equal(torch.from_numpy(grey[:9]))
+    assert pair(unit * 255, grey).test.x.max() == 255
+    assert pair(unit.astype(np.float32), unit).test.x.dtype == torch.float32
+    capsys.readouterr()
+    pair(unit, unit * 255)
+    assert "255 times as large as those of" in capsys.readouterr().err
+
+
+def test_scaling_is_done_in_float64(arrays, pair, capsys):
+    table = np.column_stack([1.7e9 + np.arange(60) * 1.5, np.full(60, 0.1), CURVES[:, 0]])
+    low, high, mean, std = (f(table, 0) for f in (np.min, np.max, np.mean, np.std))
+    span, std = (np.where(low < high, v, 1) for v in (high - low, std))
+    for scale, expected in (("minmax", (table - low) / span), ("standard", (table - mean) / std)):
+        expected[:, 1] = 0
+        data = pair(table, table[::-1] + np.array([1, 0.5, 0]), scale=scale, val_size=0)
+        assert data.train.x.numpy().tolist() == expected.astype(np.float32).tolist()
+        assert len(data.train.x[:, 0].unique()) == 60
+        assert set(data.test.x[:, 1].tolist()) == {0.5}
+        assert "float32 keeps" not in capsys.readouterr().err
+    for dtype in (np.int64, np.float64):
+        arrays(table.astype(dtype))
+        assert "of 49 values of a column; use dataset.scale" in capsys.readouterr().err
+    with pytest.raises(UserError, match="too large for float32"):
+        arrays(CURVES * 1e300)
+    assert arrays(CURVES * 1e300, scale="standard").train.x.abs().max() < 5
+
+
+def test_parts_of_one_file_and_one_file_twice(arrays, tmp_path, capsys):
+    path, parts = tmp_path / "mnist.npz", (IMAGES[:40], LABELS[:40], IMAGES[40:], LABELS[40:])
+    for names in (
+        "x_train y_train x_test y_test",
+        "train_images train_labels test_images test_labels",
+    ):
+        np.savez(path, **dict(zip(names.split(), parts, strict=True)))
+        for settings in ({}, {"test": str(path)}):
+            data = arrays(path, val_size=0, **settings)
+            assert data.train.x[:, 0].equal(torch.from_numpy(IMAGES[:40]))
+            assert data.test.labels.tolist() == LABELS[40:].tolist()
+        with pytest.raises(UserError, match=r"test_size"):
+            arrays(path, test_size=3)
+    np.save(tmp_path / "a.npy", CURVES)
+    (tmp_path / "link.npy").symlink_to(tmp_path / "a.npy")
+    with pytest.raises(UserError, match=r"dataset\.test=.*link\.npy: is dataset\.train"):
+        arrays(tmp_path / "a.npy", test=str(tmp_path / "link.npy"))
+    np.save(tmp_path / "b.npy", CURVES[5:9])
+    capsys.readouterr()
+    arrays(tmp_path / "a.npy", test=str(tmp_path / "b.npy"))
+    assert "every test example is an example of" in capsys.readouterr().err
+
+
+def test_rows_become_images_of_a_shape(arrays):
+    table = np.column_stack([LABELS, IMAGES.reshape(60, -1)])
+    text = "\n".join(",".join(map(str, row)) for row in table.tolist())
+    data = arrays(text, labels="0", shape=[1, 6, 5])
+    assert (data.train.x.dtype, data.class_names) == (torch.uint8, ("0", "1", "2"))
+    assert data.test.x.equal(arrays(IMAGES).test.x)
+    assert arrays(IMAGES.reshape(60, -1), shape=[6, 5]).test.x.equal(data.test.x)
+    colours = arrays(IMAGES.reshape(60, -1), shape=[2, 5, 3], layout="hwc")
+    assert colours.shape == (3, 2, 5)
+    with pytest.raises(UserError, match=r"30 values in an example, dataset\.shape=\[7\] not"):
+        arrays(IMAGES, shape=[7])
+
+
+def test_the_digest_is_of_the_values_as_they_were_read(arrays):
+    first = arrays({"x": CURVES, "y": LABELS}).digest
+    assert first == arrays({"x": CURVES, "y": LABELS}, scale="standard", val_size=3).digest != ""
+    other = CURVES.copy()
+    other[3, 3] += 1e-12
+    assert len({first, arrays({"x": other, "y": LABELS}).digest, arrays(CURVES).digest}) == 3
+
+
 class Planted:
     def __reduce__(self):
         return os.mkdir, ("planted",)
@@ -157,10 +261,9 @@ def test_a_file_that_is_cut_is_refused(arrays, tmp_path, suffix):
     [
         ("1,2\n3,x\n", {}, r"a\.csv: .*not numbers"),
         ("a,b\n1,2\n3,4\n5,6,7\n", {}, "line 4"),
-        ("a,y\n1,2\n3,0.5\n", {}, "whole numbers"),
         ({"a": CURVES, "b": CURVES}, {}, r"a, b; .*dataset\.key"),
         ({"a": CURVES}, {"key": "c"}, r"no c among a"),
-        ({"x": CURVES, "y": LABELS[1:]}, {}, r"60 whole numbers"),
+        ({"x": CURVES, "y": LABELS[1:]}, {}, r"labels of int64 \[59\], not one for each"),
         (
             np.where(np.arange(60)[:, None] % 23 == 17, np.inf, CURVES),
             {},

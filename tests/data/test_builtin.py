@@ -124,3 +124,14 @@ def test_test_curves_have_their_own_seed_and_a_density_is_the_exponential(load):
     assert other.test.x.equal(data.test.x.exp())
     assert not other.train.x.equal(data.train.x.exp())
     assert (data.curves.logarithms, other.curves.logarithms) == (True, False)
+
+
+def test_digests_are_of_what_the_examples_were_made_from(load):
+    for name, equal, other in (
+        ("digits", {"size": 5, "val_size": 3}, None),
+        ("beta_pdf", {"num_points": 9, "quantity": "density"}, {"seed": 7}),
+    ):
+        digest = load(name).digest
+        assert len(digest) == 16
+        assert load(name, **equal).digest == digest
+        assert other is None or load(name, **other).digest != digest

@@ -1,9 +1,18 @@
+import numpy as np
 import pytest
 import torch
 
 from vae_cli.config.datasets import Binarize
 from vae_cli.console import UserError
-from vae_cli.data.dataset import Data, Split, carve, carve_validation, derive, epoch_order
+from vae_cli.data.dataset import (
+    Data,
+    Split,
+    carve,
+    carve_validation,
+    derive,
+    epoch_order,
+    fingerprint,
+)
 
 CPU = torch.device("cpu")
 
@@ -63,6 +72,27 @@ def test_the_mean_example_is_that_of_all_as_a_network_sees_them():
     assert examples == 3000
 
 
+def test_what_is_measured_is_drawn_once_whatever_the_batches_the_order_and_the_other_examples():
+    grey = torch.full((600, 1, 4, 4), 0.3)
+    grey[0], grey[1] = 0, 1
+    data = Data("x", Split(grey), None, Split((grey * 255).round().byte()), binarize="dynamic")
+    x, fixed = data.fixed(data.test, 7).x, data.fixed(data.test, 7)
+    assert fixed is data.fixed(data.test, 7)  # kept: validation runs after every epoch
+    assert (x[0] == 0).all()
+    assert (x[1] == 255).all()
+    assert float(x[2:].eq(255).float().mean()) == pytest.approx(76.5 / 255, abs=0.02)
+    assert data.prepare(x, torch.Generator()).equal(x / 255)  # drawing again changes nothing
+    # example 5, by what the docstring says of it
+    source = torch.Generator().manual_seed(derive(7, "binarisation", "test", 5))
+    assert x[5].equal((torch.rand(1, 4, 4, generator=source) < 76 / 255).byte() * 255)
+    few = Data("x", data.train, None, data.test.take(torch.arange(9)), binarize="dynamic")
+    assert few.fixed(few.test, 7).x.equal(x[:9])
+    assert not data.fixed(data.test, 8).x.equal(x)
+    assert not data.fixed(data.train, 7).x.equal(x)  # float values, another split
+    plain = Data("x", data.train, None, data.test)
+    assert plain.fixed(plain.test, 7) is plain.test
+
+
 def test_batches_head_take_and_to_of_a_split_in_memory():
     split = numbered(6)
     assert [x[:, 0].tolist() for x in split.batches(None, 4)] == [[0, 1, 2, 3], [4, 5]]
@@ -73,6 +103,15 @@ def test_batches_head_take_and_to_of_a_split_in_memory():
     moved = Data("x", split, None, Split(split.x)).to(CPU)
     assert moved.train.parameters["a"].equal(split.parameters["a"])
     assert moved.val is moved.test.labels is None
+
+
+def test_a_fingerprint_is_of_values_types_and_shapes():
+    x = np.arange(6.0)
+    others = [x, x.reshape(2, 3), x.astype(np.float32), x + 1e-12, x.astype(str), x == 1, x[:0]]
+    digests = [fingerprint(other) for other in others]
+    assert len(set(digests)) == len(others)
+    assert fingerprint(torch.from_numpy(x)) == fingerprint(np.arange(12.0)[::2] / 2) == digests[0]
+    assert fingerprint("a", x) != fingerprint(x, "a")
 
 
 def test_randomness_is_that_of_earlier_versions():

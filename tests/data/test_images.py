@@ -202,17 +202,6 @@ def test_folders_called_train_and_test_are_the_split(load, tmp_path, capsys, in_
     assert load("image_folder", **settings).class_names == ("Train", "extra")
 
 
-def test_the_digest_stands_for_names_and_sizes(load, tmp_path):
-    settings = {"path": str(make_folder(tmp_path / "a", 12)), "size": 4}
-    first = load("image_folder", **settings).digest
-    shutil.copytree(tmp_path / "a", tmp_path / "b")
-    assert load("image_folder", path=str(tmp_path / "b"), size=4).digest == first
-    (tmp_path / "a" / "0003.png").rename(tmp_path / "a" / "x.png")
-    second = load("image_folder", **settings).digest
-    quarters().save(tmp_path / "a" / "x.png")
-    assert len({first, second, load("image_folder", **settings).digest}) == 3
-
-
 @pytest.mark.parametrize("channels", [1, 3])
 def test_images_on_the_disk_give_what_the_tensor_gives_until_one_breaks(
     load, tmp_path, channels, monkeypatch
@@ -266,3 +255,36 @@ def test_damaged_files_are_named_and_a_folder_without_images_is(load, tmp_path, 
     said = capsys.readouterr().err
     assert "skipped 2 of 2 files" in said
     assert "gone.png" in said
+
+
+def test_files_are_binarised_as_they_are_looked_at_as_images_in_memory_are(
+    load, tmp_path, monkeypatch
+):
+    settings = {"path": str(make_folder(tmp_path, 30)), "size": 8, "test_size": 12, "val_size": 3}
+    memory, disk = (
+        load("image_folder", **settings, in_memory=kept, binarize="dynamic")
+        for kept in (True, False)
+    )
+    whole, lazy = memory.fixed(memory.test, 0), disk.fixed(disk.test, 0)
+    order = torch.tensor([7, 2, 2, 11, 0])
+    assert torch.cat(list(lazy.batches(order, 2))).equal(whole.x[order])
+    assert torch.cat(list(lazy.batches(None, 5))).equal(whole.x)
+    looked: list[str] = []
+    monkeypatch.setattr(
+        images, "square", lambda name, *how: looked.append(name) or square(name, *how)
+    )
+    assert lazy.x[3:4].equal(whole.x[3:4])
+    assert looked == [disk.test.x.files[3]]  # and no other file
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_the_digest_of_a_folder_is_that_of_its_names_and_sizes(tmp_path, load, in_memory):
+    def digest() -> str:
+        return load("image_folder", path=str(tmp_path), size=8, in_memory=in_memory).digest
+
+    make_folder(tmp_path, 20)
+    before = digest()
+    assert len(before) == 16
+    assert digest() == before
+    (tmp_path / "0003.png").rename(tmp_path / "again.png")
+    assert digest() != before

@@ -1,4 +1,5 @@
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -35,3 +36,9 @@ def test_a_second_process_is_refused_and_a_kill_sets_the_folder_free(tmp_path):
         holder.send_signal(signal.SIGKILL)
     with files.locked(tmp_path):
         pass
+
+
+def test_json_has_no_nan_and_no_infinity():
+    assert (
+        files.as_json({"a": math.nan, "b": [1.5, -math.inf]}) == '{"a": null, "b": [1.5, null]}\n'
+    )

@@ -118,3 +118,15 @@ def test_a_run_is_one_row_of_hparams_with_the_swept_settings_first(config, tmp_p
     assert read.Histograms("some")[0].histogram_value.num == 3
     assert b"val/kl" in read.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"checkpoints"}
+
+
+def test_a_row_of_hparams_shows_what_a_resumed_run_became(config, tmp_path):
+    first = Run(tmp_path, config.model_copy(update={"epochs": 2}))
+    first.log_steps(1, {"train/loss": 7.0})
+    first.close("completed")
+    time.sleep(1.1)  # TensorBoard names a file by the second
+    Run(tmp_path, config.model_copy(update={"epochs": 5}), epoch=2, step=10).close("completed")
+    content = events(tmp_path).PluginTagToContent("hparams")["_hparams_/session_start_info"]
+    row = HParamsPluginData.FromString(content).session_start_info.hparams
+    assert row["epochs"].number_value == 5
+    assert [point.value for point in events(tmp_path).Scalars("train/loss")] == [7.0]

@@ -5,7 +5,7 @@ import sys
 import pytest
 import yaml
 
-from vae_cli.config.check import as_container
+from vae_cli.config.check import as_container, identity
 from vae_cli.config.compose import parse_overrides, plain_settings
 from vae_cli.console import UserError
 from vae_cli.runs import resume, saved
@@ -119,3 +119,27 @@ def test_readers_need_no_torch():
     names = ", ".join(f"vae_cli.runs.{name}" for name in ("saved", "resume", "files", "interrupt"))
     code = f"import sys, {names}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+BENDING = [["scheduler=cosine"], ["beta_schedule=cyclical"]]
+
+
+@pytest.mark.parametrize("schedule", BENDING, ids=str)
+def test_a_schedule_over_all_epochs_is_bent_only_on_demand(make_config, write_run, schedule):
+    begin = make_config("epochs=2", *schedule)
+    folder = write_run("run", begin, overrides=["epochs=2", *schedule])
+    (folder / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n')
+    assert resumed(folder, "figures=none").extended == []
+    with pytest.raises(UserError, match=f"would bend {schedule[0]}"):
+        resumed(folder, "epochs=4")
+    after = resumed(folder, "epochs=4", "extend=true")
+    assert (after.epochs, after.extended, after.extend) == (4, ["2 of 2"], False)
+    resume.prepare_folder(folder, after)  # refuses nothing
+    # so it never counts as a run that was planned with four epochs
+    planned = make_config("epochs=4", *schedule)
+    assert identity(after) != identity(planned)
+    assert resume.newest_unfinished(folder.parent, planned) is None
+    plain = write_run("plain", make_config("epochs=2"))
+    assert resumed(plain, "epochs=4", "extend=true").extended == []
+    with pytest.raises(UserError, match="give resume=FOLDER"):
+        make_config("extend=true")

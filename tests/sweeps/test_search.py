@@ -58,7 +58,7 @@ def test_ranges_that_cannot_be(text):
         ([LR, "hydra.sweeper.n_trial=3"], "hydra.sweeper.n_trial: no such setting (did you"),
         ([LR, "hydra.sweeper.n_jobs=2"], "hydra.sweeper.n_jobs=2"),
         ([LR, "hydra.sweeper.metric=val/elbo"], "hydra.sweeper.metric=val/elbo: must be a list"),
-        ([LR, "hydra.sweeper.metric=[val/fid]"], "hydra.sweeper.metric: each must be val/elbo"),
+        ([LR, "hydra.sweeper.metric=[val/fid]"], "hydra.sweeper.metric: each must be val/bound"),
         ([LR, "hydra.sweeper.metric=[val/elbo,val/kl]"], "hydra.sweeper.direction"),
         ([LR, "hydra.sweeper.metric=[test/elbo]"], "hydra.sweeper.pruner=none"),
         ([LR, "dataset.val_size=0"], "metric=[val/elbo] needs validation data"),
@@ -171,12 +171,11 @@ def test_a_trial_that_falls_behind_is_given_up(tmp_path):
     pruner = ("hydra.sweeper.pruner_startup_trials=1", "hydra.sweeper.pruner_warmup_epochs=0")
 
     def train(config, overrides, folder, observers):
-        number, stopped = int(folder.name[-1]), []
-        training = SimpleNamespace(stop=stopped.append)
+        number, training = int(folder.name[-1]), SimpleNamespace(stopped=None)
         for epoch in range(1, 6):
-            if not stopped:
+            if not training.stopped:
                 observers[0].epoch(training, {"epoch": epoch, "val/elbo": -float(number)})
-        leave(folder, -float(number), "pruned" if stopped else "completed")
+        leave(folder, -float(number), "pruned" if training.stopped else "completed")
         return 0
 
     sweep = plan(tmp_path, *SPACE[:2], *pruner, trials=3)

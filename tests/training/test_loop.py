@@ -2,14 +2,17 @@
 
 import math
 import signal
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from vae_cli.console import RunFailed
+from vae_cli.console import RunFailed, UserError
 from vae_cli.runs import checkpoint
 from vae_cli.runs.interrupt import Interrupted
 from vae_cli.runs.saved import read_metrics, read_summary
+from vae_cli.training import loop
 from vae_cli.training.build import load_data
 from vae_cli.training.loop import Observer, Training, train
 
@@ -108,7 +111,7 @@ def test_a_run_says_and_keeps_its_numbers(make_config, tmp_path, capsys):
     train(make_config(*DIGITS, "epochs=2", "beta=1000"), tmp_path)
     line, summary, said = curve(tmp_path)[-1], read_summary(tmp_path), capsys.readouterr()
     assert set(line) >= {"train/grad_norm", "schedule/beta", "schedule/lr", "val/active_units"}
-    assert {"seconds", "examples_per_second", "parameters", "shape", "device"} <= set(summary)
+    assert {"seconds", "examples_per_second", "parameters", "data", "device"} <= set(summary)
     assert sum(summary["kl_by_dimension"]) == pytest.approx(summary["metrics"]["test/kl"], rel=1e-5)
     assert "1,300 training + 200 validation + 297 test examples of shape 1x8x8" in said.err
     assert said.err.count("epoch 2/2") == said.err.count("collapsed") == 1
@@ -144,7 +147,7 @@ def test_observers_hear_of_everything_and_their_failures_end_no_run(make_config,
 def test_an_observer_ends_a_run_without_a_test(make_config, tmp_path):
     class Prunes(Observer):
         def epoch(self, training: Training, record: dict[str, float]) -> None:
-            training.stop("not worth it")
+            training.stopped = "not worth it"
 
     config = make_config(*DIGITS, "epochs=3")
     train(config, tmp_path, [Prunes()])
@@ -197,3 +200,68 @@ def test_memory_that_runs_out_is_answered_with_what_to_lower(make_config, tmp_pa
     with pytest.raises(RunFailed, match=r"batch_size=256.*lower"):
         train(make_config(*DIGITS, "epochs=1"), tmp_path)
     assert read_summary(tmp_path)["status"] == "failed"
+
+
+def test_a_run_goes_on_only_with_the_data_that_it_was_trained_on(make_config, tmp_path):
+    x = torch.rand(60, 5).numpy()
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "moved.npy", x)
+
+    def config(name, epochs):
+        data = ("dataset=arrays", f"dataset.train={tmp_path}/{name}.npy", "batch_size=20")
+        return make_config(*data, f"epochs={epochs}", "figures=none", "image_every=0")
+
+    train(config("x", 1), tmp_path / "run")
+    assert read_summary(tmp_path / "run")["data"]["examples"] == {"train": 49, "val": 5, "test": 6}
+    np.save(tmp_path / "x.npy", x[::-1])
+    with pytest.raises(UserError, match="not those that the run was trained on: digest: "):
+        train(config("x", 2), tmp_path / "run")
+    np.save(tmp_path / "x.npy", x[:, :4])
+    with pytest.raises(UserError, match=r"shape: \[5\], now \[4\]"):
+        train(config("x", 2), tmp_path / "run")
+    train(config("moved", 2), tmp_path / "run")
+    assert read_summary(tmp_path / "run")["epochs"] == 2
+
+
+def break_validation(monkeypatch, index):
+    """Let one validation example have a likelihood of 0, which makes the ELBO minus infinity."""
+    real = loop.build.load_data
+
+    def load(*arguments):
+        data = real(*arguments)
+        x = data.val.x.clone()
+        x[index] = math.inf
+        return replace(data, val=replace(data.val, x=x))
+
+    monkeypatch.setattr(loop.build, "load_data", load)
+
+
+def test_a_validation_that_is_not_finite_is_never_the_best(
+    make_config, tmp_path, capsys, monkeypatch
+):
+    break_validation(monkeypatch, index=7)
+    gaussian = (*DIGITS, "likelihood=gaussian", "epochs=2")
+    with pytest.raises(RunFailed, match=r"validation .*elbo.* not finite .*\(examples 7\)"):
+        train(make_config(*gaussian), tmp_path / "stop")
+    assert read_summary(tmp_path / "stop")["status"] == "failed"
+    train(make_config(*gaussian, "on_nonfinite=skip"), tmp_path / "skip")
+    assert capsys.readouterr().err.count("(examples 7)") == 1
+    text = (tmp_path / "skip" / "metrics.jsonl").read_text()
+    assert '"val/elbo": null' in text
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    assert last_checkpoint(tmp_path / "skip")["best"] is None
+
+
+def test_the_bound_that_is_trained_selects_the_epoch(make_config, tmp_path):
+    train(make_config(*DIGITS, "objective=iwae", "epochs=4"), tmp_path)
+    lines, summary = read_metrics(tmp_path), read_summary(tmp_path)
+    best = max(lines, key=lambda line: line["val/bound"])
+    assert summary["best_epoch"] == best["epoch"]
+    assert all(line["val/bound"] > line["val/elbo"] for line in lines)
+    assert summary["metrics"]["test/bound"] == pytest.approx(-summary["metrics"]["test/loss"])
+
+
+def test_a_beta_without_effect_is_said(make_config, tmp_path, capsys):
+    train(make_config(*DIGITS, "model=ae", "beta=4", "epochs=1"), tmp_path)
+    assert "beta=4 has no effect" in capsys.readouterr().err

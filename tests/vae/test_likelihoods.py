@@ -7,6 +7,7 @@ from torch.distributions import Bernoulli, ContinuousBernoulli, Laplace, Normal
 
 from vae_cli.config.check import schema_of
 from vae_cli.config.compose import config_dir
+from vae_cli.config.registry import SCHEMAS
 from vae_cli.vae.likelihoods import Likelihood
 
 K, B, SHAPE = 3, 4, (2, 5, 3)
@@ -113,8 +114,17 @@ def test_a_learned_and_an_optimal_sigma_are_the_best_there_is():
     expected = Normal(params, sigma).log_prob(0.5 * x).sum(-1)
     torch.testing.assert_close(optimal.eval().log_prob(0.5 * x, params), expected)
     floor = likelihood("gaussian_optimal", min_sigma=0.1, momentum=0.05)
-    assert floor.log_prob(params[0], params).isfinite().all()  # a running mean from 1
-    assert floor.variance.item() == pytest.approx(0.95 * 1.0 + 0.05 * 0.1**2)
+    assert floor.log_prob(params[0], params).isfinite().all()
+    assert floor.variance.item() == pytest.approx(0.1**2)
+
+
+def test_the_running_variance_is_at_first_the_mean_of_all_batches():
+    density = likelihood("gaussian_optimal", momentum=0.01)
+    batches = [scale * torch.randn(50, 20) for scale in (0.1, 0.2, 0.4)]
+    for x in batches:
+        density.log_prob(x, torch.zeros(1, 50, 20))
+    expected = sum(x.square().mean().item() for x in batches) / 3
+    assert density.variance.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_likelihood_says_what_its_numbers_are():
@@ -128,3 +138,80 @@ def test_a_likelihood_says_what_its_numbers_are():
         assert density.domain == "real"
         assert density.normalised == (name != "squared_error")
         assert (density.note(x_is_binary=False) is None) == density.normalised
+        assert density.note(x_is_binary=True) is not None
+
+
+LEVELS = (torch.arange(256, dtype=torch.double) / 255)[:, None]  # the values of 8 bits, as examples
+OUTPUTS = torch.tensor([-500.0, -30.0, -1.0, -1e-9, 0.0, 1e-3, 0.5, 1.0, 7.0, 1000.0]).double()
+
+
+def log_masses(density: Likelihood, output: torch.Tensor) -> torch.Tensor:
+    """log P of each of the 256 levels, for one output of the decoder. -> [256]."""
+    return density.double().log_mass(LEVELS, output.expand(1, 256, 1))[0].detach()
+
+
+@pytest.mark.parametrize("name", sorted(name for group, name in SCHEMAS if group == "likelihood"))
+def test_the_probabilities_of_what_a_value_can_be_sum_to_one(name):
+    density = likelihood(name)
+    for output in OUTPUTS:
+        if density.domain == "binary":
+            x = torch.tensor([[0.0], [1.0]]).double()
+            log_p = density.log_prob(x, output.expand(1, 2, 1))[0]
+        elif density.normalised:
+            log_p = log_masses(density, output)
+        else:  # a loss gives no probabilities, and says so
+            with pytest.raises(NotImplementedError, match="SquaredError"):
+                log_masses(density, output)
+            continue
+        assert log_p.isfinite().all()  # far from the mean, too
+        assert float(log_p.exp().sum()) == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "make"),
+    [
+        ("gaussian", {"sigma": 0.1}, lambda mean: Normal(mean, 0.1)),
+        ("gaussian", {"sigma": 0.002}, lambda mean: Normal(mean, 0.002)),  # narrower than a cell
+        ("gaussian_learned", {"sigma": 0.5}, lambda mean: Normal(mean, 0.5)),
+        ("gaussian_optimal", {}, lambda mean: Normal(mean, 1.0)),
+        ("laplace", {"scale": 0.2}, lambda mean: Laplace(mean, 0.2)),
+        ("continuous_bernoulli", {}, lambda logit: ContinuousBernoulli(logits=logit)),
+    ],
+)
+@pytest.mark.parametrize("output", [-0.3, 0.2, 0.5, 1.4])
+def test_the_probability_of_a_level_is_the_difference_of_the_distribution_function(
+    name, settings, make, output
+):
+    output = torch.tensor(output).double()
+    edges = (torch.arange(257) - 0.5).double() / 255
+    edges[0], edges[-1] = (0, 1) if name == "continuous_bernoulli" else (-math.inf, math.inf)
+    expected = make(output).cdf(edges).diff()
+    found = log_masses(likelihood(name, **settings), output).exp()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-13)
+
+
+def test_far_from_the_mean_a_probability_is_that_of_the_nearer_tail():
+    # below -10 sigma: log (F(b) - F(a)) = log F(b) + log (1 - exp(log F(a) - log F(b))), with
+    # F(-t) = exp(-t^2 / 2) / (t sqrt(2 pi)) (1 - 1/t^2 + 3/t^4 - ...), which float64 cannot hold
+    def log_tail(t: float) -> float:
+        return -(t**2) / 2 - math.log(t) - 0.5 * math.log(2 * math.pi) + math.log1p(-(t**-2))
+
+    sigma, k, mean = 0.01, 100, 1.0
+    near, far = (mean - (k + 0.5) / 255) / sigma, (mean - (k - 0.5) / 255) / sigma
+    exact = log_tail(near) + math.log1p(-math.exp(log_tail(far) - log_tail(near)))
+    found = log_masses(likelihood("gaussian", sigma=sigma), torch.tensor(mean).double())[k]
+    assert exact < -1700
+    assert found.item() == pytest.approx(exact, abs=1e-5)
+
+
+def test_density_times_width_promises_more_than_all_probability():
+    # a pixel of MNIST is nearly always 0 or 255: the density there is for half a cell, not for one,
+    # and it is far from constant within the cell
+    density = likelihood("continuous_bernoulli").double()
+    for logit in (-100.0, -1000.0):
+        output = torch.tensor(logit).double()
+        product = density.log_prob(LEVELS, output.expand(1, 256, 1))[0] - math.log(255)
+        assert float(product[0] - log_masses(density, output)[0]) == pytest.approx(
+            math.log(-logit / 255 / -math.expm1(logit / 510)), abs=1e-9
+        )
+    assert float(product.exp().sum()) > 3.9  # of the "probabilities" of one pixel

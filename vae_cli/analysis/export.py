@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vae_cli.analysis.results import Report
 from vae_cli.analysis.settings import ExportTask
-from vae_cli.analysis.tasks import Report
 from vae_cli.analysis.trained import TrainedRun
 from vae_cli.console import RunFailed, UserError
 from vae_cli.runs.files import replacing

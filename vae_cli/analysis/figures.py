@@ -38,6 +38,7 @@ INK, PALE = "#222222", "#c9ccd1"
 SHADES = ListedColormap(colormaps["viridis"](np.linspace(0, 0.9, 256)))
 TRAVERSED = 16  # latent dimensions in a picture, the most active ones
 POINTS, EMBEDDED = 10_000, 1000  # codes in a scatter plot; in a t-SNE and in the projector
+LEGEND = 40  # classes in a legend
 
 
 def panels(
@@ -181,9 +182,11 @@ def scatter(run: TrainedRun, points: Tensor, title: str, x_name: str, y_name: st
         colours: Any = PALETTE if values.max() < 10 else colormaps["tab20"](range(20))
         # in the order of the data, so that no class lies over all the others
         ax.scatter(x, y, c=[colours[label % len(colours)] for label in values.tolist()], **how)
-        for label in values.unique().tolist():
+        classes = values.unique().tolist()
+        for label in classes[:LEGEND]:
             text = names[label] if names else str(label)
             ax.scatter([], [], color=colours[label % len(colours)], label=text)
+        name += f"\n{LEGEND} of {len(classes):,}" if len(classes) > LEGEND else ""
         ax.legend(title=name, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return figure
 

@@ -6,10 +6,10 @@ import warnings
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vae_cli.data.dataset import Data
-from vae_cli.training.evaluation import Codes, evaluating
+from vae_cli.training.evaluation import Codes, evaluate, evaluating
 from vae_cli.vae.likelihoods import Likelihood
 from vae_cli.vae.vae import VAE
 
@@ -22,16 +22,36 @@ def mean_and_error(values: Tensor) -> Estimate:
     return float(values.mean()), float(values.std()) / math.sqrt(len(values))
 
 
+class InFloat64(Likelihood):
+    """A copy of a likelihood that computes in float64 (on Apple's GPUs, which lack it, in float32).
+
+    levels: give the probability of 8-bit grey levels in place of their density.
+    """
+
+    def __init__(self, likelihood: Likelihood, levels: bool = False) -> None:
+        nn.Module.__init__(self)
+        self.inner, self.levels = copy.deepcopy(likelihood), levels
+
+    def log_prob(self, x: Tensor, params: Tensor) -> Tensor:
+        dtype = torch.float32 if params.device.type == "mps" else torch.float64
+        double = self.inner.to(dtype)
+        compute = double.log_mass if self.levels else double.log_prob
+        parts = zip(x.to(dtype).split(10), params.split(10, 1), strict=True)  # to save memory
+        return torch.cat([compute(part, raw.to(dtype)) for part, raw in parts], 1)
+
+
 @torch.no_grad()
 def log_likelihood(vae: VAE, x: Tensor, count: int, source: torch.Generator) -> list[Tensor]:
     """Estimate log p(x) as log (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x), z_k ~ q(z|x), K = count.
 
-    In expectation a lower bound that grows with K (Burda et al. 2016, section 5). x [N, *shape].
-    -> log p(x), and the effective number of codes (sum w)^2 / sum w^2 (Kong 1992), [N] float64 on
-    the CPU. Raises TypeError for a plain autoencoder, whose codes have no density.
+    In expectation a lower bound that grows with K (Burda et al. 2016, section 5). The networks run
+    in their own precision, all densities and sums in float64. x [N, *shape] -> log p(x), and the
+    effective number of codes (sum w)^2 / sum w^2 (Kong 1992), [N] float64 on the CPU. Raises
+    TypeError for a plain autoencoder, whose codes have no density.
     """
     results = []
     with evaluating(vae):
+        likelihood = InFloat64(vae.likelihood)
         for examples in x.split(50):
             posterior = vae.encode(examples)
             first = torch.full((len(examples),), -math.inf, dtype=torch.float64)
@@ -40,34 +60,41 @@ def log_likelihood(vae: VAE, x: Tensor, count: int, source: torch.Generator) -> 
             for begin in range(0, count, portion):
                 shape = (min(portion, count - begin), len(examples), vae.latent_dim)
                 z = posterior.sample(torch.randn(shape, generator=source, device=x.device)).z
-                log_weight = vae.likelihood.log_prob(examples, vae.decode(z))  # [K, B]
-                log_weight = log_weight + vae.prior.log_prob(z, vae.encode) - posterior.log_prob(z)
-                log_weight = log_weight.cpu().double()
+                log_weight = likelihood.log_prob(examples, vae.decode(z)).cpu()  # [K, B]
+                z = z.to(log_weight.dtype)  # so that the densities of codes are float64 too
+                log_ratio = vae.prior.log_prob(z, vae.encode) - posterior.log_prob(z)
+                log_weight = log_weight.double() + log_ratio.cpu().double()
                 first = torch.logaddexp(first, log_weight.logsumexp(0))
                 second = torch.logaddexp(second, (2 * log_weight).logsumexp(0))
             results.append((first - math.log(count), (2 * first - second).exp()))
     return [torch.cat(part) for part in zip(*results, strict=True)]
 
 
-def bits_per_dimension(elbo: float, data: Data, likelihood: Likelihood) -> tuple[float | None, str]:
-    """Bound the code length in bits a data dimension from above, and say what that assumes.
+def bits_per_dimension(vae: VAE, data: Data, seed: int) -> tuple[float | None, str]:
+    """Bound the test set's code length in bits a data dimension from above; say of what.
 
-    -elbo / (D ln 2) for binary data; log2(255) more for 8-bit values k / 255 under a density, whose
-    cells have the width 1/255. Otherwise None and the reason.
+    -(E_q log P(x|z) - KL) / (D ln 2) with probabilities P: those of 0 and 1, or of each 8-bit grey
+    level's cell under a density (`Likelihood.log_mass`). Otherwise None and the reason.
     """
-    bits = -elbo / (math.prod(data.shape) * math.log(2))
+    likelihood, binary = vae.likelihood, data.binarize != "none"
+    how = f"{data.binarize} binarised data, probability of 0 and 1"
     if not likelihood.normalised:
         return None, "the likelihood is not normalised (use gaussian)"
-    if likelihood.domain == "binary":
-        if data.binarize == "none":
-            return None, "the likelihood gives no probability of grey values"
-        return bits, f"{data.binarize} binarised data, probability of 0 and 1"
-    if data.binarize != "none":
-        return None, "a density at binary values is no probability (use bernoulli)"
-    if data.train.x.dtype != torch.uint8:
-        return None, "the data is not stored in 8 bits"
-    how = "8-bit values k/255, probability = density x 1/255, no dequantisation noise"
-    return bits + math.log2(255), how
+    if likelihood.domain == "binary" and not binary:
+        return None, "the likelihood gives no probability of grey values"
+    if likelihood.domain != "binary":
+        how = "8-bit values k/255, exact probability of each from (k - 1/2)/255 to (k + 1/2)/255"
+        if binary:
+            return None, "a density at binary values is no probability (use bernoulli)"
+        if data.test.x.dtype != torch.uint8:
+            return None, "the data is not stored in 8 bits"
+    vae = copy.deepcopy(vae)
+    vae.likelihood = InFloat64(likelihood, levels=likelihood.domain != "binary")
+    try:
+        elbo = evaluate(vae, data, data.test, 1.0, seed).metrics["elbo"]
+    except NotImplementedError as error:  # of a likelihood without log_between
+        return None, str(error)
+    return -elbo / (math.prod(data.shape) * math.log(2)), how
 
 
 def mutual_information(mean: Tensor, stddev: Tensor, source: torch.Generator) -> Estimate:

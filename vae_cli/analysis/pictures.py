@@ -6,6 +6,7 @@ two runs can be laid side by side.
 
 import logging
 import math
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -29,6 +30,7 @@ from vae_cli.training.evaluation import Evaluation, evaluating
 from vae_cli.training.loop import Observer, Training
 
 log = logging.getLogger(__name__)
+NUMBER = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?|nan|-?inf")  # the name of a class that is a number
 Walk = dict[str, Tensor]  # codes and what they decode to, by their names in an npz
 Maker = Callable[[TrainedRun], Figure | Tensor]  # of a picture, or of the images of a film
 
@@ -36,14 +38,15 @@ Maker = Callable[[TrainedRun], Figure | Tensor]  # of a picture, or of the image
 def _inputs(run: TrainedRun, count: int) -> Tensor:
     """Return the first test examples as the network takes them. -> [count, *shape]."""
     source = generator(run.device, run.config.seed, "pictures", "inputs")
-    return run.data().prepare(run.data().test.head(count).to(run.device), source)
+    test = run.data().fixed(run.data().test, run.config.seed)
+    return run.data().prepare(test.head(count).to(run.device), source)
 
 
 def _reconstructions(run: TrainedRun) -> Figure:
     # the run's seed, so the weights that the training started from
     untrained = fresh_vae(run.config, run.data()).to(run.device).eval()
     before = TrainedRun(run.folder, run.config, untrained, epoch=0)
-    x, curves = _inputs(run, 10 if run.has_images else 8), run.data().curves
+    x, curves = _inputs(run, 10 if run.has_images else 8), run.curves
     table = torch.stack([x, before.reconstruct(x), run.reconstruct(x)])
     names = ("original", "before training", "after training")
     if run.has_images:
@@ -62,7 +65,7 @@ def samples(run: TrainedRun, n: int) -> tuple[Walk, Figure]:
     x = run.decode(z)
     columns = min(8, n)
     table = x[: n - n % columns].unflatten(0, (-1, columns))  # full rows only
-    return {"z": z, "x": x}, figures.sheet(table, "Samples from the prior", run.data().curves)
+    return {"z": z, "x": x}, figures.sheet(table, "Samples from the prior", run.curves)
 
 
 def _loss_curves(run: TrainedRun) -> Figure:
@@ -93,7 +96,7 @@ def _manifold(run: TrainedRun) -> Figure:
     across, up = values[:, 0], values[:, 1].flip(0)  # the second code grows upwards
     x = run.decode(torch.cartesian_prod(up, across).flip(-1).unflatten(0, (size, size)))
     rows, columns = [f"z2 = {v:.2f}" for v in up.tolist()], [f"{v:.2f}" for v in across.tolist()]
-    return figures.sheet(x, f"Decoded manifold{where}", run.data().curves, rows, columns, "z1")
+    return figures.sheet(x, f"Decoded manifold{where}", run.curves, rows, columns, "z1")
 
 
 def walk_along(
@@ -117,7 +120,7 @@ def walk_along(
     rows = [f"z{dim + 1}" + ("" if kl is None else f" (KL {kl[dim]:.2g})") for dim in dims]
     columns = [f"{round(tick, 5) + 0.0:.2g}" for tick in ticks.tolist()]
     title = "Traversals, the most active dimension first"
-    figure = figures.sheet(x, title, run.data().curves, rows, columns, along)
+    figure = figures.sheet(x, title, run.curves, rows, columns, along)
     return {"dims": chosen, "values": values, "origin": origin, "x": x}, figure
 
 
@@ -133,7 +136,8 @@ def find_example(run: TrainedRun, setting: str, text: str, by: str) -> int:
     labels, names = run.data().test.labels, run.data().class_names
     if by == "index" or labels is None:
         labels, names = torch.arange(len(run.data().test)), ()
-    number = names.index(text) if text in names else int(text) if text.isdecimal() else -1
+    counted = text.isdecimal() and not any(map(NUMBER.fullmatch, names))  # 1 is no second class
+    number = names.index(text) if text in names else int(text) if counted else -1
     found = (labels == number).nonzero()
     if len(found) == 0:
         known = f"a class ({', '.join(names)})" if names else f"a number from 0 to {labels.max()}"
@@ -152,15 +156,17 @@ def walk_between(run: TrainedRun, stops: Sequence[int], steps: int) -> tuple[Wal
     rows = [f"{start} → {end}" for start, end in pairwise(names)]
     ends = ["start", *[""] * (steps - 2), "end"]
     along = "" if run.has_images else "way between the codes"
-    figure = figures.sheet(x, "Interpolation", run.data().curves, rows, ends, along)
+    figure = figures.sheet(x, "Interpolation", run.curves, rows, ends, along)
     return {"z": z, "x": x}, figure
 
 
 def _interpolation(run: TrainedRun, steps: int) -> tuple[Walk, Figure]:
     """Walk between the first examples of the classes in `interpolate`, else the first two."""
     labels, chosen = run.data().test.labels, run.config.interpolate
-    chosen = chosen or ([] if labels is None else labels.unique()[:2].tolist())
-    stops = [find_example(run, "interpolate", str(label), "label") for label in chosen]
+    if not chosen and labels is not None:
+        names = run.data().class_names
+        chosen = [names[i] if names else i for i in labels.unique()[:2].tolist()]
+    stops = [find_example(run, "interpolate", str(label), "label") for label in chosen or ()]
     return walk_between(run, stops if len(stops) > 1 else [0, 1], steps)
 
 

@@ -8,7 +8,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from vae_cli.config.registry import Component, register
+from vae_cli.config.check import nearest
+from vae_cli.config.registry import PLACE, Component, register
 from vae_cli.config.settings import Config, Device
 
 
@@ -24,12 +25,19 @@ class EvalConfig(Component):
     device: Device
     seed: int | None = Field(ge=0)
     data_dir: str | None
+    dataset: dict[str, str | None]
+    other_data: bool
 
     def problems(self, config: Config) -> Iterator[str]:
         """Yield a line for each reason why this task cannot be done with a run's settings."""
         if self.needs_posterior and not config.is_generative:
             model = f"model={config.model.name}, a deterministic autoencoder"
             yield f"task={self.name} cannot be done with {model}: {self.needs_posterior}"
+        fields = type(config.dataset).model_fields.items()
+        places = [name for name, field in fields if PLACE in field.metadata]
+        if unknown := [name for name in self.dataset if name not in places]:
+            line = f"dataset.{unknown[0]}: not where the data of dataset={config.dataset.name} lie"
+            yield f"{line}{nearest(unknown[0], places)}"
 
 
 @register("task", "metrics", builds="vae_cli.analysis.tasks:metrics")

@@ -4,10 +4,10 @@ A task is a function of (settings, run, folder of the results) that returns a Re
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,21 +16,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vae_cli.analysis import figures, measures, pictures, settings
+from vae_cli.analysis.results import Report, write_npz, write_result
 from vae_cli.analysis.trained import TrainedRun, load_run
-from vae_cli.config.check import flatten
 from vae_cli.console import UserError, say
-from vae_cli.data.dataset import Data, generator
-from vae_cli.runs.files import replacing, write_json
+from vae_cli.data.dataset import generator
+from vae_cli.runs.files import write_json
 from vae_cli.runs.saved import read_summary
 from vae_cli.training.evaluation import evaluate
-
-
-class Report(NamedTuple):
-    """What a task has to say: a short table, the files it wrote, and what to keep in mind."""
-
-    rows: dict[str, str]
-    files: list[Path]
-    notes: Sequence[str] = ()
 
 
 def run_task(task: settings.EvalConfig, folder: Path) -> Report:
@@ -41,10 +33,14 @@ def run_task(task: settings.EvalConfig, folder: Path) -> Report:
     run = load_run(folder, task.device)
     if problem := next(task.problems(run.config), None):
         raise UserError(problem)
-    given = {"seed": task.seed, "data_dir": task.data_dir}
+    given: dict[str, Any] = {"seed": task.seed, "data_dir": task.data_dir}
+    given["dataset"] = run.config.dataset.model_copy(update=task.dataset)
     run.config = run.config.model_copy(update={k: v for k, v in given.items() if v is not None})
+    own = folder / "eval"
+    if task.other_data:
+        run.trained_on, own = None, own / "other_data"
     say(f"task={task.name} of {run!r} on {run.device}")
-    out = folder / "eval" if task.out is None else Path(task.out).expanduser()
+    out = own if task.out is None else Path(task.out).expanduser()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -53,18 +49,10 @@ def run_task(task: settings.EvalConfig, folder: Path) -> Report:
     return report
 
 
-def write_npz(path: Path, arrays: Mapping[str, Any]) -> Path:
-    """Write named arrays or tensors, whole or not at all. Returns the path."""
-    plain: dict[str, Any] = {k: v.cpu() if isinstance(v, Tensor) else v for k, v in arrays.items()}
-    with replacing(path) as file:
-        np.savez_compressed(file, **plain)
-    return path
-
-
-def write_result(path: Path, result: Mapping[str, Any]) -> dict[str, str]:
-    """Write a result as JSON; return its numbers as the rows of a table."""
-    write_json(path, result)
-    return {k: f"{v:.6g}" for k, v in flatten(result).items() if isinstance(v, int | float)}
+def _binarisation(run: TrainedRun) -> dict[str, Any]:
+    """Name the kind of binarisation, and the seed of the draw where there is one."""
+    kind = run.data().binarize
+    return {"binarize": kind, "binarize_seed": run.config.seed if kind == "dynamic" else None}
 
 
 def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
@@ -81,8 +69,8 @@ def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
     information: dict[str, Any] = {"mutual_information": None, "marginal_kl": None}
     bits, assumption = None, "a deterministic autoencoder has no p(x)"
     if config.is_generative:
-        elbo, kl, count = evaluation.metrics["elbo"], evaluation.metrics["kl"], task.num_codes
-        bits, assumption = measures.bits_per_dimension(elbo, data, run.vae.likelihood)
+        kl, count = evaluation.metrics["kl"], task.num_codes
+        bits, assumption = measures.bits_per_dimension(run.vae, data, config.seed)
         if codes.kl is not None:
             kl = float(codes.kl[:count].double().sum(1).mean())
         mean, stddev = codes.mean[:count], codes.stddev[:count]
@@ -116,6 +104,7 @@ def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
         "linear_probe_note": lack,
         "epoch": run.epoch,
         "seed": config.seed,
+        **_binarisation(run),
         "examples": len(codes.mean),
     }
     notes = {
@@ -132,7 +121,8 @@ def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
 
 def nll(task: settings.NLLTask, run: TrainedRun, out: Path) -> Report:
     """Estimate log p(x) of every example: the mean in nll_SPLIT.json, all of them in npz."""
-    data, split, seed, started = run.data(), run.split(task.split), run.config.seed, perf_counter()
+    data, seed, started = run.data(), run.config.seed, perf_counter()
+    split = data.fixed(run.split(task.split), seed)
     index = torch.arange(len(split))
     if task.max_examples is not None:
         source = generator(torch.device("cpu"), seed, "nll examples")
@@ -154,6 +144,7 @@ def nll(task: settings.NLLTask, run: TrainedRun, out: Path) -> Report:
         "effective_samples_median": float(effective.median()),
         "seconds": perf_counter() - started,
         "seed": seed,
+        **_binarisation(run),
         "epoch": run.epoch,
         "notes": [note] if note else [],
     }
@@ -225,8 +216,8 @@ def traverse(task: settings.TraverseTask, run: TrainedRun, out: Path) -> Report:
 
 def fit(task: settings.FitTask, run: TrainedRun, out: Path) -> Report:
     """Find the code of a curve: fit.json (code, residual norm), fit.npz (the curves), fit.png."""
-    target, name = _target(task, run.data())
-    found, curves = run.fit(target, task.num_starts, run.config.seed), run.data().curves
+    target, name = _target(task, run)
+    found, curves = run.fit(target, task.num_starts, run.config.seed), run.curves
     result = {"target": name, "residual_norm": found.residual_norm, "code": found.code.tolist()}
     write_json(out / "fit.json", result)
     pair = torch.stack([target.double(), found.decoded])[None]
@@ -238,9 +229,10 @@ def fit(task: settings.FitTask, run: TrainedRun, out: Path) -> Report:
     return report
 
 
-def _target(task: settings.FitTask, data: Data) -> tuple[Tensor, str]:
+def _target(task: settings.FitTask, run: TrainedRun) -> tuple[Tensor, str]:
     """Return the curve to fit [P] in the data's own units, and its name. Raises UserError."""
     if task.target is None:
+        data = run.data()
         if not data.curves or not data.test.parameters or not task.alpha or not task.beta:
             raise UserError(f"alpha and beta: no curve of {data.name}; give target=FILE.npy")
         density = torch.distributions.Beta(task.alpha, task.beta)
@@ -250,6 +242,6 @@ def _target(task: settings.FitTask, data: Data) -> tuple[Tensor, str]:
     path = Path(task.target).expanduser()
     try:
         array = np.load(path) if path.suffix == ".npy" else np.loadtxt(path, delimiter=",")
-        return torch.from_numpy(array).float().reshape(data.shape), path.name
+        return torch.from_numpy(array).float().reshape(run.shape), path.name
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"target={path}: not {data.shape[0]:,} numbers: {error}") from error
+        raise UserError(f"target={path}: not {run.shape[0]:,} numbers: {error}") from error

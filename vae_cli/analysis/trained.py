@@ -1,5 +1,6 @@
 """A trained run at hand: load its folder; encode, decode, sample, walk through codes, measure."""
 
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor
 from vae_cli.analysis import measures
 from vae_cli.config.settings import Config
 from vae_cli.console import UserError, say
-from vae_cli.data.dataset import Data, Split, generator
+from vae_cli.data.dataset import Curves, Data, Split, generator
 from vae_cli.runs import checkpoint
 from vae_cli.runs.saved import refuse_links_out, saved_config
 from vae_cli.training.build import device_of, load_data
@@ -30,6 +31,7 @@ class TrainedRun:
         self, folder: Path, config: Config, vae: VAE, epoch: int, data: Data | None = None
     ) -> None:
         """epoch: the one that the weights come from."""
+        self.trained_on: dict[str, Any] | None = None  # the data's `identity`; None: not compared
         self.folder, self.config, self.vae, self.epoch = folder, config, vae, epoch
         self._data = data
         self.shape = vae.model.shape  # of one example: (C, H, W) or (P,)
@@ -89,9 +91,19 @@ class TrainedRun:
         return measures.fit(self.vae, wanted, num_starts, _source(torch.device("cpu"), seed))
 
     def data(self) -> Data:
-        """Return the dataset that the run was trained on, with its splits, on the run's device."""
-        self._data = self._data or load_data(self.config).to(self.device)
+        """Return the dataset that the run was trained on, with its splits, on the run's device.
+
+        Raises UserError where the data are others now, unless `trained_on` is None.
+        """
+        self._data = self._data or load_data(self.config, self.trained_on).to(self.device)
         return self._data
+
+    @property
+    def curves(self) -> Curves | None:
+        """How pictures show the run's curves; None for images, and where its data are missing."""
+        with suppress(UserError):
+            return None if self.has_images else self.data().curves
+        return None
 
     def split(self, name: str) -> Split:
         """Return the split train, val or test. Raises UserError where the run has none."""
@@ -132,7 +144,7 @@ class TrainedRun:
 
     def example(self, index: int) -> Tensor:
         """Return a test example as the network takes it. -> [*shape]."""
-        raw = self.data().test.x[index : index + 1]
+        raw = self.data().fixed(self.data().test, self.config.seed).x[index : index + 1]
         source = generator(raw.device, self.config.seed, "example", index)
         return self.data().prepare(raw, source)[0].to(self.device)
 
@@ -164,9 +176,11 @@ def load_run(folder: str | Path, device: str = "cpu") -> TrainedRun:
         about, note = checkpoint.load_best(folder / "checkpoints")
         weights, reason = about["vae"], error if path.exists() else f"{folder} has not ended"
         say(f"warning: {note or reason}: the weights are those of epoch {about['epoch']}")
-    vae = build_vae(config, tuple(about["shape"])).requires_grad_(False).eval()
+    vae = build_vae(config, tuple(about["data"]["shape"])).requires_grad_(False).eval()
     try:
         vae.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"{folder}: the weights do not fit the model of config.yaml") from error
-    return TrainedRun(folder, config, vae.to(device_of(device)), int(about["epoch"]))
+    run = TrainedRun(folder, config, vae.to(device_of(device)), int(about["epoch"]))
+    run.trained_on = about["data"]
+    return run

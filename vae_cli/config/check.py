@@ -7,6 +7,7 @@ import difflib
 import json
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
+from itertools import takewhile
 from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
@@ -98,7 +99,9 @@ def schema_of(group: str, node: Any) -> type[Schema]:
 
 def _explain(problem: ErrorDetails, problems: list[ErrorDetails], prefix: str) -> str:
     """One line for a problem that pydantic has: the setting, its value, what it must be."""
-    names = [part for part in problem["loc"] if isinstance(part, str)] or ["settings"]
+    # behind the number of an item stand the types that it could have
+    parts = takewhile(lambda part: isinstance(part, str), problem["loc"])
+    names = [str(part) for part in parts] or ["settings"]
     value = shown(problem["input"])
     # for a setting of one type or another, pydantic names the type behind the setting
     same = [p for p in problems if p["loc"][:1] == (names[0],)]
@@ -173,6 +176,11 @@ def differing(
         for key in {**old, **new}
         if key not in ignore and old.get(key, "absent") != new.get(key, "absent")
     }
+
+
+def higher_is_better(metric: str) -> bool:
+    """Whether a larger number of a metric, such as val/elbo, is better: bounds of log p(x)."""
+    return metric.endswith(("elbo", "bound", "active_units", "per_second"))
 
 
 def identity(config: Config) -> str:

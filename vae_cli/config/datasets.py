@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from vae_cli.config.registry import Component, Schema, register
+from vae_cli.config.registry import PLACE, Component, Schema, register
 
 if TYPE_CHECKING:
     from vae_cli.config.settings import Config
@@ -46,7 +46,7 @@ class DigitsConfig(ImagesConfig):
 
 @register("dataset", "image_folder", builds="vae_cli.data.images:load")
 class ImageFolderConfig(ImagesConfig):
-    path: str
+    path: Annotated[str, PLACE]
     size: int = Field(ge=2)
     channels: Literal[1, 3]
     test_size: int | None = Field(ge=1)
@@ -57,11 +57,14 @@ class ImageFolderConfig(ImagesConfig):
 class ArraysConfig(DatasetConfig):
     kind: ClassVar[str | None] = None
     unit_interval: ClassVar[bool | None] = None
-    train: str
-    test: str | None
+    train: Annotated[str, PLACE]
+    test: Annotated[str | None, PLACE]
     test_size: int | None = Field(ge=1)
     key: str | None
     labels: str | None
+    header: bool | Literal["auto"]
+    columns: list[str | int] | None = Field(min_length=1)
+    shape: list[Annotated[int, Field(ge=1)]] | None = Field(min_length=1, max_length=3)
     layout: Literal["auto", "chw", "hwc", "vector"]
     scale: Literal["none", "minmax", "standard"]
     binarize: Binarize
@@ -72,6 +75,13 @@ class ArraysConfig(DatasetConfig):
                 f"dataset.test_size={self.test_size}: the test examples come from"
                 f" dataset.test={self.test}; give one of the two"
             )
+        table = self.train.lower().endswith(".csv")
+        if not table and (self.columns is not None or self.header != "auto"):
+            yield f"dataset.train={self.train}: only a .csv file has dataset.columns and .header"
+        if table and self.key is not None:
+            yield f"dataset.key={self.key}: a .csv file has one table; use dataset.columns"
+        if self.shape is not None and self.layout == "vector":
+            yield "dataset.layout=vector: has no effect beside dataset.shape; give one of the two"
 
 
 @register("dataset", "beta_pdf", builds="vae_cli.data.builtin:load_beta_pdf")

@@ -73,7 +73,9 @@ class SquaredErrorConfig(LocationConfig):
 
 
 class ObjectiveConfig(Component):
+    monitor: ClassVar[str] = "val/elbo"  # decides the best epoch unless the user names a metric
     needs_density: ClassVar[bool] = False  # of the posterior: a point has none
+    has_kl: ClassVar[bool] = False  # the loss holds beta |KL - capacity|
     num_samples: int = Field(ge=1)
 
     @property
@@ -92,6 +94,7 @@ class ObjectiveConfig(Component):
 
 @register("objective", "elbo", builds="vae_cli.vae.objectives:ELBO")
 class ElboConfig(ObjectiveConfig):
+    has_kl: ClassVar[bool] = True
     free_bits: float = Field(ge=0)
 
     @property
@@ -100,6 +103,11 @@ class ElboConfig(ObjectiveConfig):
 
     def problems(self, config: "Config") -> Iterator[str]:
         yield from super().problems(config)
+        if self.free_bits and not config.posterior.has_density:
+            yield (
+                f"objective.free_bits={self.free_bits:g}: posterior={config.posterior.name} has no"
+                " KL; use objective.free_bits=0"
+            )
         if self.free_bits and not config.prior.factorised:
             yield (
                 f"objective.free_bits={self.free_bits:g} needs the KL of each latent dimension and"
@@ -109,6 +117,7 @@ class ElboConfig(ObjectiveConfig):
 
 @register("objective", "iwae", builds="vae_cli.vae.objectives:IWAE")
 class IWAEConfig(ObjectiveConfig):
+    monitor: ClassVar[str] = "val/bound"
     needs_density: ClassVar[bool] = True
 
 
@@ -124,11 +133,23 @@ class BetaTCVAEConfig(ObjectiveConfig):
 class BetaScheduleConfig(Component):
     of_whole_batch: ClassVar[bool] = False
 
+    needs_kl: ClassVar[bool] = False  # of the whole code in the loss, and more than 0
+
     def length(self) -> float:
         """The epochs that the training must have for the schedule to reach its end."""
         return 0.0
 
     def problems(self, config: "Config") -> Iterator[str]:
+        if not config.posterior.has_density and self.name != "constant":
+            yield (
+                f"beta_schedule={self.name}: posterior={config.posterior.name} has no KL that"
+                " beta could weigh; use beta_schedule=constant"
+            )
+        if self.needs_kl and not config.objective.has_kl:
+            yield (
+                f"beta_schedule={self.name} has no effect with objective={config.objective.name},"
+                " whose loss does not hold the KL by itself; use objective=elbo"
+            )
         if self.length() > config.epochs:
             yield (
                 f"beta_schedule.epochs={self.length():g}: the warm-up is longer than the training"
@@ -153,12 +174,14 @@ class WarmupBetaConfig(BetaScheduleConfig):
 
 @register("beta_schedule", "cyclical", builds="vae_cli.vae.objectives:cyclical")
 class CyclicalBetaConfig(BetaScheduleConfig):
+    uses_epochs = True
     cycles: int = Field(ge=1)
     rise: float = Field(gt=0, le=1)
 
 
 @register("beta_schedule", "capacity", builds="vae_cli.vae.objectives:capacity")
 class CapacityBetaConfig(BetaScheduleConfig):
+    needs_kl: ClassVar[bool] = True
     of_whole_batch: ClassVar[bool] = True
     capacity: float = Field(ge=0)
     epochs: float = Field(gt=0)

@@ -63,6 +63,7 @@ class ExponentialLRConfig(Component):
 
 @register("scheduler", "cosine", builds="vae_cli.training.optimization:cosine_lr")
 class CosineLRConfig(Component):
+    uses_epochs = True
     warmup_epochs: float = Field(ge=0)
     final_factor: float = Field(ge=0, le=1)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # Marks of a setting, written Annotated[type, MARK]:
 HOW = "how"  # where and how a run is done: its numbers do not depend on it, rounding aside
 HOW_FAR = "how far"  # a run can go on with another value: the past does not depend on it
+PLACE = "place"  # where data lie: a run can go on with another place that holds equal data
 
 
 class Schema(BaseModel):
@@ -28,6 +29,7 @@ class Component(Schema):
     """A choice of a config group."""
 
     builds: ClassVar[str]  # "module:object", set by `register`: no configuration names code
+    uses_epochs: ClassVar[bool] = False  # with more epochs, its values in the past would change
     name: str
 
     def build(self, *args: Any) -> Any:

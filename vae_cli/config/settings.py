@@ -43,17 +43,19 @@ class Config(Schema):
     deterministic: Annotated[bool, HOW]
     data_dir: Annotated[str | None, HOW]
     resume: Annotated[str | None, HOW]
+    extend: Annotated[bool, HOW]
+    extended: list[str]
     figures: Annotated[Literal["auto", "none"], HOW]
     manifold_size: Annotated[int, Field(ge=2), HOW]
     manifold_range: Annotated[list[float] | None, Field(min_length=2, max_length=2), HOW]
-    interpolate: Annotated[list[Annotated[int, Field(ge=0)]] | None, Field(min_length=2), HOW]
+    interpolate: Annotated[list[int | str] | None, Field(min_length=2), HOW]
     dry_run: Annotated[bool, HOW]
     ema: float | None = Field(gt=0, lt=1)
     grad_clip: float | None = Field(gt=0)
     on_nonfinite: Annotated[Literal["stop", "skip"], HOW_FAR]
     checkpoint_minutes: Annotated[float | None, Field(gt=0), HOW]
     patience: Annotated[int | None, Field(ge=1), HOW_FAR]
-    monitor: Literal["val/elbo", "val/loss", "val/reconstruction", "val/kl"]
+    monitor: str | None
     log_every: Annotated[int, Field(ge=1), HOW]
     image_every: Annotated[int, Field(ge=0), HOW]
     model: SerializeAsAny[ModelConfig]
@@ -73,6 +75,11 @@ class Config(Schema):
         """Whether this is a VAE; a plain autoencoder has a point for a posterior."""
         return self.posterior.has_density
 
+    @property
+    def monitored(self) -> str:
+        """The metric that decides the best epoch: `monitor`, else the one of the objective."""
+        return self.monitor or self.objective.monitor
+
     def components(self) -> Iterator[tuple[str, Component]]:
         """Yield each group's name with the component that was chosen."""
         for group in GROUPS:
@@ -82,6 +89,11 @@ class Config(Schema):
         """Yield a line for each combination of settings that cannot work."""
         for _, component in self.components():
             yield from component.problems(self)
+        if self.extend and self.resume in (None, "auto"):
+            yield "extend=true goes on with one run; give resume=FOLDER"
+        metrics = ("val/elbo", "val/loss", "val/reconstruction", "val/kl", self.objective.monitor)
+        if self.monitored not in metrics:
+            yield f"monitor={self.monitor}: must be one of {', '.join(dict.fromkeys(metrics))}"
         if self.manifold_range is not None and self.manifold_range[0] >= self.manifold_range[1]:
             yield f"manifold_range={self.manifold_range}: the lower number must come first"
         if self.dataset.val_size == 0 and self.patience is not None:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from vae_cli.config.datasets import BetaPDFConfig, DigitsConfig, IdxImagesConfig
 from vae_cli.console import UserError, one_line, say
-from vae_cli.data.dataset import Curves, Data, Split, carve, carve_validation
+from vae_cli.data.dataset import Curves, Data, Split, carve, carve_validation, fingerprint
 
 CLOTHES = "T-shirt,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot"
 CLASSES = {"mnist": tuple("0123456789"), "fashion_mnist": tuple(CLOTHES.split(","))}
@@ -49,7 +49,8 @@ def load_digits(config: DigitsConfig, data_dir: Path) -> Data:
     # the bundle is ordered by writer, so the training examples are shuffled too
     rest, test = carve(everything, config.test_size, "test_size", shuffled=True)
     train, val = carve_validation(rest, config.val_size)
-    return Data(config.name, train, val, test, tuple("0123456789"), binarize=config.binarize)
+    names, digest = tuple("0123456789"), fingerprint(bundle.images, bundle.target)
+    return Data(config.name, train, val, test, names, None, config.binarize, digest)
 
 
 def load_beta_pdf(config: BetaPDFConfig, data_dir: Path) -> Data:
@@ -64,10 +65,12 @@ def load_beta_pdf(config: BetaPDFConfig, data_dir: Path) -> Data:
         x = torch.distributions.Beta(a[:, None], b[:, None]).log_prob(grid)
         return Split(x.exp() if config.quantity == "density" else x, parameters={"a": a, "b": b})
 
-    train, val = carve_validation(draw(config.num_curves, config.seed), config.val_size)
-    test = draw(config.test_size, config.test_seed)
+    whole, test = draw(config.num_curves, config.seed), draw(config.test_size, config.test_seed)
+    train, val = carve_validation(whole, config.val_size)
+    # not of the curves, whose last bits differ between machines
+    digest = fingerprint(*(v for part in (whole, test) for v in (part.parameters or {}).values()))
     curves = Curves(grid, "x", "Beta(x; a, b)", logarithms=config.quantity == "log_density")
-    return Data(config.name, train, val, test, curves=curves)
+    return Data(config.name, train, val, test, curves=curves, digest=digest)
 
 
 def load_mnist(config: IdxImagesConfig, data_dir: Path) -> Data:

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ SPLIT_SEED = 2014  # not the run's: runs with different seeds use the same examp
 class Split:
     """Examples for training, validation or test."""
 
-    x: "Tensor | Images"  # [N, *shape], uint8 (0 to 255 stand for 0 to 1) or float32
+    x: "Tensor | Images | FixedDraw"  # [N, *shape], uint8 (0 to 255 for 0 to 1) or float32
     labels: Tensor | None = None  # [N] int64, for pictures and measures only
     parameters: dict[str, Tensor] | None = None  # name -> [N], what a curve was made from
 
@@ -60,6 +60,43 @@ class Split:
 
 
 @dataclass(frozen=True)
+class FixedDraw:
+    """Examples binarised by one draw for good: a value is 255 with its grey as the probability.
+
+    The draw of example i depends on `path` and i alone: not on batches, their order, or the device.
+    """
+
+    x: "Tensor | Images"  # [N, *shape]
+    path: tuple[int, str, str]  # seed, purpose, name of the split: see `derive`
+    dtype: ClassVar[torch.dtype] = torch.uint8
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.x.shape
+
+    @property
+    def device(self) -> torch.device:
+        return self.x.device
+
+    def __getitem__(self, index: slice) -> Tensor:
+        """Draw some examples, and read no others. -> [B, *shape] uint8, 0 or 255, on the device."""
+        return self._draw(self.x[index], torch.arange(self.shape[0])[index])
+
+    def batches(self, order: Tensor | None, size: int) -> Iterator[Tensor]:
+        """Yield batches, as Split.batches does."""
+        rows = torch.arange(self.shape[0]) if order is None else order
+        for raw, part in zip(Split(self.x).batches(order, size), rows.split(size), strict=True):
+            yield self._draw(raw, part)
+
+    def _draw(self, raw: Tensor, rows: Tensor) -> Tensor:
+        source = torch.Generator()  # on the CPU, so that all devices see equal values
+        seeds = (derive(*self.path, row) for row in rows.tolist())
+        draws = [torch.rand(raw.shape[1:], generator=source.manual_seed(seed)) for seed in seeds]
+        grey = raw / 255 if raw.dtype == torch.uint8 else raw
+        return (torch.stack(draws).to(raw.device) < grey).byte() * 255
+
+
+@dataclass(frozen=True)
 class Curves:
     """How pictures show a dataset of curves."""
 
@@ -80,12 +117,24 @@ class Data:
     class_names: tuple[str, ...] = ()
     curves: Curves | None = None
     binarize: Binarize = "none"
-    digest: str = ""  # of the values as they were read; "": those of the splits, see `fingerprint`
+    digest: str = ""  # of the values as they were read; "": of no loader yet, see `load_data`
+    _fixed: dict[tuple[str, int], Split] = field(init=False, repr=False, default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one example: (C, H, W) or (P,)."""
         return tuple(self.train.x.shape[1:])
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells these data from others, as plain values for JSON."""
+        splits = {"train": self.train, "val": self.val, "test": self.test}
+        return {
+            "examples": {name: len(split) for name, split in splits.items() if split is not None},
+            "shape": list(self.shape),
+            "dtype": str(self.train.x.dtype).removeprefix("torch."),
+            "digest": self.digest,
+        }
 
     def to(self, device: torch.device) -> "Data":
         """Return a copy on a device."""
@@ -95,9 +144,28 @@ class Data:
     def prepare(self, raw: Tensor, generator: torch.Generator) -> Tensor:
         """Turn raw values [B, *shape] into a network's input: float32, binarised if configured."""
         x = raw.float().div_(255) if raw.dtype == torch.uint8 else raw
-        if self.binarize == "dynamic":  # drawn anew at every call (Salakhutdinov & Murray 2008)
+        if self.binarize == "dynamic":  # drawn anew at every call (Salakhutdinov & Murray 2008);
+            # of a `fixed` split 0 stays 0 and 1 stays 1
             return torch.bernoulli(x, generator=generator)
         return (x >= 0.5).float() if self.binarize == "threshold" else x
+
+    def fixed(self, split: Split, seed: int) -> Split:
+        """Return train, val or test as it is measured: under binarize=dynamic, one draw for good.
+
+        Every task and epoch of a run gets equal values, decided by the seed (the run's, or that of
+        vae-eval), the name of the split and the number of an example. Drawn once and kept, but for
+        images on the disk. Training itself draws anew in `prepare`.
+        """
+        if self.binarize != "dynamic":
+            return split
+        (name,) = (name for name in ("train", "val", "test") if getattr(self, name) is split)
+        if (name, seed) not in self._fixed:
+            assert not isinstance(split.x, FixedDraw)
+            x: Any = FixedDraw(split.x, (seed, "binarisation", name))
+            if isinstance(split.x, Tensor):
+                x = torch.cat(list(x.batches(None, 250)))
+            self._fixed[name, seed] = replace(split, x=x)
+        return self._fixed[name, seed]
 
     def value_range(self) -> tuple[float, float]:
         """Return the smallest and largest value of the training set, as a network sees them."""
@@ -130,7 +198,7 @@ def fingerprint(*parts: Any) -> str:
             total.update(values.encode())
         else:
             total.update(f"{values.dtype}{values.shape}".encode())
-            total.update(np.ascontiguousarray(values).data)
+            total.update(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)  # any type
     return total.hexdigest()[:16]
 
 

@@ -82,7 +82,7 @@ def load(config: ImageFolderConfig, data_dir: Path) -> Data:
 
     images = (of(train), None if val is None else of(val), of(test))
     sizes = [f"{name} {os.path.getsize(os.path.join(root, name))}" for name in names]
-    digest = fingerprint("\n".join(sizes))
+    digest = fingerprint(*sizes)
     return Data(config.name, *images, class_names, binarize=config.binarize, digest=digest)
 
 

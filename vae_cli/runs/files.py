@@ -49,9 +49,15 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def as_json(content: Any, indent: int | None = None) -> str:
+    """Write plain data as JSON, which has no NaN and no infinity: they become null."""
+    strict = json.loads(json.dumps(content), parse_constant=lambda name: None)
+    return json.dumps(strict, indent=indent) + "\n"
+
+
 def write_json(path: Path, content: Any) -> None:
     """Replace the content of a file by indented JSON."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    write_text(path, as_json(content, indent=2))
 
 
 @contextmanager

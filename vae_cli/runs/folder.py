@@ -91,7 +91,7 @@ class Run:
                 self._write_history()
             else:
                 with (self.folder / METRICS).open("a") as file:
-                    file.write(json.dumps(record) + "\n")
+                    file.write(files.as_json(record))
 
     def keep(self, state: dict[str, Any], best: bool = False) -> None:
         """Write the checkpoint to go on from, after all that was logged. Raises RunFailed."""
@@ -119,6 +119,8 @@ class Run:
 
     def _open_board(self, config: Config, step: int) -> None:
         """Begin an event file, which hides what an earlier one holds after the checkpoint."""
+        for path in self.folder.glob("events.out.tfevents.*"):
+            _forget_hparams(path)
         self.writer = SummaryWriter(self.folder, purge_step=step + 1 if step else 0, flush_secs=10)
         charts = {s: ["Multiline", [f"{s}/reconstruction", f"{s}/kl"]] for s in ("train", "val")}
         self.writer.add_text("config", f"```yaml\n{yaml.safe_dump(as_container(config))}```", 0)
@@ -140,7 +142,7 @@ class Run:
         self.writer.file_writer.add_summary(start)
 
     def _write_history(self) -> None:
-        files.write_text(self.folder / METRICS, "".join(json.dumps(x) + "\n" for x in self.history))
+        files.write_text(self.folder / METRICS, "".join(map(files.as_json, self.history)))
 
     @contextmanager
     def _forgiving(self, name: str) -> Iterator[None]:
@@ -155,6 +157,18 @@ class Run:
         else:
             if name != BOARD:  # files are written whole again
                 self.failing.discard(name)
+
+
+def _forget_hparams(path: Path) -> None:
+    """Remove the row of HParams of an earlier session: TensorBoard shows the first it finds."""
+    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    records = [r for r in RawEventFileLoader(str(path)).Load() if b"_hparams_/" not in r]
+    with files.replacing(path) as file:
+        writer = RecordWriter(file)
+        for record in records:
+            writer.write(record)
 
 
 def _log_thread(args: threading.ExceptHookArgs) -> None:

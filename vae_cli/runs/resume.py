@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_cli.config.check import CHANGEABLE, HOW_KEYS, differing, typed
+from vae_cli.config.registry import PLACE
 from vae_cli.config.settings import Config
 from vae_cli.console import UserError
 from vae_cli.runs import saved
@@ -47,19 +48,47 @@ def merged_config(folder: Path, composed: Mapping[str, Any], keys: Iterable[str]
             for group in groups:
                 source, target = source.get(group, {}), target.setdefault(group, {})
             target[name] = source.get(name)
-    after = typed(settings | {"resume": None})
-    if changes := differences(saved.read_run(folder), after):
+    run, after = saved.read_run(folder), typed(settings | {"resume": str(folder)})
+    if changes := differences(run, after, moved=True):
         raise UserError(f"resume={folder}: trained with other settings: {changes}; leave them out")
-    return after
+    bent = _bent_schedules(run.config, after)
+    extended = _extended(run) if bent else after.extended
+    return after.model_copy(update={"resume": None, "extend": False, "extended": extended})
 
 
-def differences(run: saved.SavedRun, config: Config) -> str:
-    """'beta: 1.0, now 4.0; …': why a saved run cannot go on with `config`; "" where it can."""
-    trained = max((line["epoch"] for line in saved.read_metrics(run.folder)), default=0)
+def _last_epoch(run: saved.SavedRun) -> int:
+    """The number of the last epoch that a saved run has finished; 0 before the first."""
+    return max((line["epoch"] for line in saved.read_metrics(run.folder)), default=0)
+
+
+def _bent_schedules(before: Config, after: Config) -> list[str]:
+    """The schedules that would have had other values in the past with the new number of epochs."""
+    pairs = after.components() if before.epochs != after.epochs else ()
+    return [f"{group}={component.name}" for group, component in pairs if component.uses_epochs]
+
+
+def _extended(run: saved.SavedRun) -> list[str]:
+    """The mark of a run that goes on with a bent schedule: it is no run that was planned so."""
+    return [*run.config.extended, f"{_last_epoch(run)} of {run.config.epochs}"]
+
+
+def differences(run: saved.SavedRun, config: Config, moved: bool = False) -> str:
+    """'beta: 1.0, now 4.0; …': why a saved run cannot go on with `config`; "" where it can.
+
+    moved: the data may lie in another place. Whoever loads them compares them.
+    """
+    before, may_bend = run.config, config.extend or config.extended == _extended(run)
     # a run cannot end before its last epoch: its numbers are those of a longer training
-    changeable = CHANGEABLE if config.epochs >= trained else HOW_KEYS
-    pairs = differing(run.config, config, changeable).items()
-    return "; ".join(f"{key}: {old}, now {new}" for key, (old, new) in pairs)
+    ignored = CHANGEABLE if config.epochs >= _last_epoch(run) else HOW_KEYS
+    ignored |= {"extended"} if may_bend else set()
+    fields = type(config.dataset).model_fields.items()
+    ignored |= {f"dataset.{name}" for name, field in fields if moved and PLACE in field.metadata}
+    pairs = differing(before, config, ignored).items()
+    lines = [f"{key}: {old}, now {new}" for key, (old, new) in pairs]
+    if not may_bend and (schedules := _bent_schedules(before, config)):
+        line = f"epochs: {before.epochs}, now {config.epochs}, which would bend"
+        lines.append(f"{line} {', '.join(schedules)} (extend=true does it all the same)")
+    return "; ".join(lines)
 
 
 def is_finished(run: saved.SavedRun, config: Config) -> bool:
@@ -82,7 +111,7 @@ def prepare_folder(folder: Path, config: Config) -> None:
     """Remove what a run left that never came to a checkpoint; refuse another run that did."""
     if not (folder / "config.yaml").is_file():
         return
-    changes = differences(saved.read_run(folder), config)
+    changes = differences(saved.read_run(folder), config, moved=True)
     saved.refuse_links_out(folder)
     if changes and saved.has_checkpoint(folder):
         raise UserError(f"{folder} holds a run with other settings ({changes}): choose another")

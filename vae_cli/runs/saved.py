@@ -1,6 +1,7 @@
 """Read run folders without trusting them, for resume, vae-eval and vae-report. Imports no torch."""
 
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,13 +85,14 @@ def latest_run(outputs: Path) -> Path:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl, up to one that a kill has cut off."""
+    """The lines of metrics.jsonl, up to one that a kill has cut off. null stands for NaN."""
     path, lines = folder / "metrics.jsonl", []
     for text in path.read_bytes().splitlines() if path.is_file() else ():
         try:
             line = json.loads(text)
-            lines.append(line | {"epoch": int(line["epoch"])})
-        except (ValueError, TypeError, KeyError):  # no JSON, not UTF-8, or no epoch's line
+            numbers = {key: math.nan if item is None else item for key, item in line.items()}
+            lines.append(numbers | {"epoch": int(line["epoch"])})
+        except (ValueError, TypeError, KeyError, AttributeError):  # no line of an epoch
             break
     return lines
 

@@ -138,7 +138,7 @@ def samples(runs: dict[str, SavedRun], title: str) -> Figure:
     """Draw decoded samples of several models, a row each, from equal draws of the prior."""
     models = [load_run(run.folder) for run in runs.values()]
     table = torch.stack([model.sample(EXAMPLES, seed=0) for model in models])
-    return sheet(table, title, models[0].data().curves, rows=list(runs))
+    return sheet(table, title, models[0].curves, rows=list(runs))
 
 
 def reconstructions(runs: dict[str, SavedRun], title: str) -> Figure:

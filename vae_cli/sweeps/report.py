@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader
 from pandas import DataFrame
 
 from vae_cli.console import UserError, one_line
-from vae_cli.runs.files import write_text
+from vae_cli.runs.files import as_json, write_text
 from vae_cli.runs.saved import read_metrics
 from vae_cli.sweeps.plan import read_jobs
 from vae_cli.sweeps.table import ACTIVE, SEED, TEST_METRICS, Comparison, compare, rows_of, text
@@ -104,8 +104,7 @@ def json_text(sweep: Comparison) -> str:
         "notes": [*sweep.notes(), *sweep.skipped],
     }
     plain = json.dumps(content, default=lambda x: x.item() if hasattr(x, "item") else str(x))
-    strict = json.loads(plain, parse_constant=lambda name: None)
-    return json.dumps(strict, indent=2, allow_nan=False) + "\n"
+    return as_json(json.loads(plain), indent=2)
 
 
 def page(sweep: Comparison, name: str, pictures: Sequence[tuple[str, Path]] = ()) -> str:

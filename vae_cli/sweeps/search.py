@@ -4,6 +4,7 @@ A trial is proposed from the seed, its number and the results before it, so a se
 killed and repeated proposes what an uninterrupted one would have.
 """
 
+import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 PREFIX = "hydra.sweeper."
 EPOCHS = ("val/", "train/")  # metrics of a run's best epoch; the others are those of its end
 Metric = Literal[
-    "val/elbo", "val/loss", "val/reconstruction", "val/kl",
+    "val/bound", "test/bound", "val/elbo", "val/loss", "val/reconstruction", "val/kl",
     "train/elbo", "train/loss", "train/reconstruction", "train/kl",
     "test/elbo", "test/loss", "test/reconstruction", "test/kl", "test/active_units",
     "parameters", "seconds",
@@ -128,7 +129,7 @@ def pruning(trial: Trial, metric: str, reported: Mapping[int, float]) -> "Observ
             if (epoch := int(record["epoch"])) not in reported:
                 trial.report(record[metric], epoch)
             if trial.should_prune():
-                training.stop(f"its {metric} falls behind that of other trials")
+                training.stopped = f"its {metric} falls behind that of other trials"
 
     return Pruning()
 
@@ -230,7 +231,8 @@ def measured(folder: Path, metric: str) -> float:
     if metric.startswith(EPOCHS):
         epochs = {line["epoch"]: line for line in read_metrics(folder)}
         numbers = epochs.get(summary.get("best_epoch"), {})
-    return float(numbers.get(metric, "nan"))
+    number = numbers.get(metric)
+    return math.nan if number is None else float(number)
 
 
 def _report(study: optuna.Study, search: Search, folder: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Any, cast
 
 from pandas import DataFrame
 
-from vae_cli.config.check import HOW_KEYS, flatten, nearest
+from vae_cli.config.check import HOW_KEYS, flatten, higher_is_better, nearest
+from vae_cli.config.registry import SCHEMAS
 from vae_cli.console import UserError
 from vae_cli.runs import resume, saved
 from vae_cli.runs.saved import SavedRun
@@ -21,7 +22,7 @@ PRESET = "experiment"  # a config group without a node: only a command line name
 SEED = "seed"  # runs that differ in nothing else are one group
 RATE, DISTORTION, ACTIVE = "test/kl", "test/reconstruction", "test/active_units"
 # the loss is left out of tables: with another beta it is another quantity
-TEST_METRICS = ("test/elbo", DISTORTION, RATE, ACTIVE)
+TEST_METRICS = ("test/bound", "test/elbo", DISTORTION, RATE, ACTIVE)
 # between values of these, nats cannot be compared
 DENSITIES = ("dataset.name", "dataset.binarize", "likelihood.name")
 
@@ -44,7 +45,8 @@ class Comparison:
     @property
     def has_best(self) -> bool:
         """Whether the first group is the best one: nats of all have one dataset and likelihood."""
-        return not {*self.swept} & {*DENSITIES} and not math.isnan(self.means[self.metric][0])
+        comparable = not {*self.swept} & {*DENSITIES} and len({*map(monitored, self.saved)}) == 1
+        return comparable and not math.isnan(self.means[self.metric][0])
 
     def label(self, row: Mapping[str, Any], keys: Iterable[str]) -> str:
         """Settings of a row of `groups` or `runs` in words: 'beta=0.5, latent_dim=8'."""
@@ -59,6 +61,10 @@ class Comparison:
             "mean ± sample standard deviation over seeds": (self.groups["completed"] > 1).any(),
             "* on the Pareto front of KL and reconstruction": self.groups["front"].any(),
             "nats of different datasets or likelihoods cannot be compared": several,
+            "runs chose their best epoch by different metrics: compare vae-eval task=nll": len(
+                {*map(monitored, self.saved)}
+            )
+            > 1,
             "an autoencoder has no KL: its elbo is its reconstruction alone": len(posteriors) > 1,
         }
         return [note for note, holds in notes.items() if holds]
@@ -99,7 +105,7 @@ def compare(folders: Sequence[Path], metric: str | None = None) -> Comparison:
     densities = [key for key in swept if key in DENSITIES]  # no order among values of these
     points = list(zip(means[RATE], means[DISTORTION], strict=True))
     groups["front"] = False if densities else pareto_front(points)
-    sign = -1 if chosen.endswith(("elbo", "active_units", "per_second")) else 1
+    sign = -1 if higher_is_better(chosen) else 1
     rank = groups[densities].assign(value=sign * means[chosen])
     order = list(rank.sort_values([*densities, "value"], kind="stable").index)
     runs["group"] = runs["group"].map(order.index)
@@ -124,10 +130,16 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
     ]
 
 
+def monitored(run: SavedRun) -> str:
+    """The metric that decided a run's best epoch: of its settings, else of its objective."""
+    objective = str((run.settings.get("objective") or {}).get("name"))
+    default = getattr(SCHEMAS.get(("objective", objective)), "monitor", "val/elbo")
+    return str(run.settings.get("monitor") or default)
+
+
 def _deciding(metric: str | None, metrics: Sequence[str], runs: Sequence[SavedRun]) -> str:
     """The full name of the metric that decides the order. Raises UserError where no run has it."""
-    monitor = mode(str(run.settings.get("monitor", "val/elbo")) for run in runs)
-    name = metric or monitor.rpartition("/")[2]
+    name = metric or mode(map(monitored, runs)).rpartition("/")[2]
     names = [name, *(f"{split}/{name}" for split in ("test", "latent", "val", "train"))]
     if metric is None or {*names} & {*metrics}:
         return next((n for n in names if n in metrics), names[1])

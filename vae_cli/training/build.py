@@ -3,16 +3,18 @@
 import ctypes
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from vae_cli.config.settings import Config
 from vae_cli.console import RunFailed, UserError
 from vae_cli.data.builtin import default_data_dir
-from vae_cli.data.dataset import Data
+from vae_cli.data.dataset import Data, fingerprint
 from vae_cli.vae.vae import VAE, build_vae
 
 
@@ -43,9 +45,21 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def load_data(config: Config) -> Data:
-    """Load the dataset. Raises UserError where it does not go with the other settings."""
+def load_data(config: Config, former: Mapping[str, Any] | None = None) -> Data:
+    """Load the dataset. Raises UserError where it does not go with the other settings.
+
+    former: the `identity` of the data that the run was trained on; other data are refused.
+    """
     data: Data = config.dataset.build(Path(config.data_dir or default_data_dir()).expanduser())
+    if not data.digest:
+        splits = [split.x[:] for split in (data.train, data.val, data.test) if split is not None]
+        data = replace(data, digest=fingerprint(*splits))
+    if former and (changes := _changes(former, data.identity)):
+        raise UserError(
+            f"dataset={config.dataset.name}: the data are not those that the run was trained on:"
+            f" {changes}; bring those back (data that have moved: name their place, as in"
+            " dataset.train=FILE), or measure on these with vae-eval other_data=true"
+        )
     low, high = data.value_range()
     values = f"dataset={data.name} has values from {low:g} to {high:g}"
     if ("image" if len(data.shape) == 3 else "curve") not in config.model.accepts:
@@ -56,6 +70,11 @@ def load_data(config: Config) -> Data:
         examples = f"{len(data.train):,} training examples of {data.name}"
         raise UserError(f"batch_size={config.batch_size}: must be at most the {examples}")
     return data
+
+
+def _changes(former: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    pairs = {key: (former.get(key), now[key]) for key in now}
+    return "; ".join(f"{k}: {old}, now {new}" for k, (old, new) in pairs.items() if old != new)
 
 
 def fresh_vae(config: Config, data: Data) -> VAE:

@@ -1,8 +1,9 @@
 """Measure a model on a whole split: the ELBO and its terms, KL by dimension, active units."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -47,13 +48,13 @@ class Codes:
 def evaluate(
     vae: VAE, data: Data, split: Split, beta: float, seed: int, capacity: float = 0.0
 ) -> Evaluation:
-    """Average every term over a split. The seed decides noise and dynamic binarisation."""
+    """Average every term over a split. The seed decides noise and binarisation (`Data.fixed`)."""
     source = generator(split.x.device, seed, "evaluation")
     weight = Weight(*torch.tensor([beta, capacity], device=split.x.device))
     sums: dict[str, Tensor] = {}
     means, kls = [], []
     with evaluating(vae):
-        for raw in split.batches(None, BATCH):
+        for raw in data.fixed(split, seed).batches(None, BATCH):
             x = data.prepare(raw, source)
             noise = torch.randn(vae.noise_shape(len(x)), generator=source, device=x.device)
             posterior = vae.encode(x)
@@ -69,12 +70,31 @@ def evaluate(
     )
 
 
+def trouble(evaluation: Evaluation, vae: VAE, data: Data, split: Split, seed: int) -> str:
+    """Name the numbers that are not finite and the first five examples that cause it; or ""."""
+    names = [name for name, number in evaluation.metrics.items() if not math.isfinite(number)]
+    if not names:
+        return ""
+    if data.binarize == "dynamic":  # examples as they were measured
+        split, data = data.fixed(split, seed), replace(data, binarize="none")
+    causes: list[int] = []
+    for index in range(len(split)):
+        one = split.take(torch.tensor([index], device=split.x.device))
+        elbo = evaluate(vae, data, one, 1.0, seed).metrics["elbo"]
+        causes += [] if math.isfinite(elbo) else [index]
+        if len(causes) == 5:
+            break
+    examples = f" (examples {', '.join(map(str, causes))})" if causes else ""
+    return f"{', '.join(names)} not finite{examples}"
+
+
 @torch.no_grad()
 def encode(vae: VAE, data: Data, split: Split, seed: int) -> Codes:
-    """Compute the posterior of every example, in order. The seed decides a dynamic binarisation."""
+    """Compute the posterior of every example, in order. The seed is that of `Data.fixed`."""
     source = generator(split.x.device, seed, "evaluation")
     with evaluating(vae):
-        parts = [vae.encode(data.prepare(x, source)) for x in split.batches(None, BATCH)]
+        batches = data.fixed(split, seed).batches(None, BATCH)
+        parts = [vae.encode(data.prepare(x, source)) for x in batches]
     exact = [vae.prior.exact_kl(part) for part in parts]
     kls = [kl.by_dimension for kl in exact if kl and kl.by_dimension is not None]
     mean, stddev = torch.cat([p.mean for p in parts]), torch.cat([p.stddev for p in parts])

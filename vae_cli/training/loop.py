@@ -21,7 +21,7 @@ from vae_cli.runs.folder import Run
 from vae_cli.runs.interrupt import Interrupt, Interrupted, interruptible
 from vae_cli.runs.saved import has_checkpoint, read_summary
 from vae_cli.training import build, distributed
-from vae_cli.training.evaluation import Evaluation, evaluate
+from vae_cli.training.evaluation import Evaluation, evaluate, trouble
 from vae_cli.training.state import TrainState
 from vae_cli.training.step import Engine, engine_for, stop_if_not_finite
 
@@ -80,12 +80,9 @@ class Training:
     state: TrainState
     run: Run
     observers: Sequence[Observer] = ()
-    stopped: str | None = None  # why an observer ended the run
+    stopped: str | None = None  # set by an observer: end after this epoch, "pruned", and why
+    warned: bool = False  # of a validation that is not finite
     keep_at: float = math.inf  # when a checkpoint is due inside an epoch, by time.perf_counter
-
-    def stop(self, reason: str) -> None:
-        """End the run after this epoch, with the status "pruned" and without a test."""
-        self.stopped = reason
 
     def tell(self, event: str, *arguments: object) -> None:
         """Call the method `event` of each observer."""
@@ -99,7 +96,7 @@ class Training:
     def keep(self, best: bool = False) -> None:
         """Write the checkpoint to go on from, unless metrics are not finite. Raises RunFailed."""
         stop_if_not_finite(self.state, self.config)
-        about = {"config": as_container(self.config), "shape": list(self.data.shape)}
+        about = {"config": as_container(self.config), "data": self.data.identity}
         self.run.keep(self.state.state_dict() | about, best)
         self.state.kept_step = self.state.step
         self.keep_at = time.perf_counter() + 60 * (self.config.checkpoint_minutes or math.inf)
@@ -108,7 +105,16 @@ class Training:
     def measure(self, split: Split) -> Evaluation:
         """Measure a split with the weight of the KL that the last update had."""
         beta, capacity, _ = self.state.schedules(self.state.step - 1)
-        return evaluate(self.state.measured, self.data, split, beta, self.config.seed, capacity)
+        vae, config = self.state.measured, self.config
+        evaluation = evaluate(vae, self.data, split, beta, config.seed, capacity)
+        line = "" if self.warned else trouble(evaluation, vae, self.data, split, config.seed)
+        if line and split is self.data.val and config.on_nonfinite == "stop":
+            fix = "lower optimizer.lr, or take on_nonfinite=skip"
+            raise console.RunFailed(f"validation {line} at step {self.state.step:,}; {fix}")
+        if line:
+            console.say(f"warning: {line} at step {self.state.step:,}, which is never the best")
+            self.warned = True
+        return evaluation
 
     def log_steps(self, bar: console.Progress) -> None:
         """Read the metrics of the steps since the last read and log their means."""
@@ -153,11 +159,11 @@ def train(
     build.prepare_process(config)
     with distributed.joined(config):
         device = build.device_of(config.device)
-        data = build.load_data(config).to(device)
+        saved, status = distributed.from_first(lambda: former(folder))
+        data = build.load_data(config, saved.get("data")).to(device)
         state = TrainState(config, data, device)
         several = distributed.size() > 1
         engine = (distributed.SharedEngine if several else engine_for)(state, data, config)
-        saved, status = distributed.from_first(lambda: former(folder))
         if saved:
             state.load_state_dict(saved)
         if status == "completed" and state.is_finished(config):
@@ -201,7 +207,11 @@ def greet(training: Training) -> None:
     device = f"{place} ({torch.cuda.get_device_name(place) if place.type == 'cuda' else threads})"
     device += f", {distributed.size()} processes" if distributed.size() > 1 else ""
     parameters = sum(parameter.numel() for parameter in training.state.parameters)
-    training.run.write_summary(device=device, parameters=parameters, shape=list(data.shape))
+    training.run.write_summary(device=device, parameters=parameters, data=data.identity)
+    if not config.is_generative and config.beta != 1:
+        console.say(
+            f"warning: beta={config.beta:g} has no effect: an autoencoder has no KL to weigh"
+        )
     val = "" if data.val is None else f" + {len(data.val):,} validation"
     done = training.state.epoch
     how = f"going on after epoch {done}" if training.state.step else f"{config.epochs} epochs"
@@ -222,10 +232,11 @@ def finish(training: Training) -> None:
     evaluation = training.measure(data.test)
     final = evaluation.named("test")
     run.log_steps(state.step, final)
-    about = {"shape": list(data.shape), "epoch": state.best_epoch}
+    about = {"data": data.identity, "epoch": state.best_epoch}
     checkpoint.save_weights(run.weights, state.measured.state_dict(), about)
     rows = {"best epoch": f"{state.best_epoch} of {state.epoch}"}
-    for term in ("elbo", "reconstruction", "kl"):
+    terms = ("bound", "elbo", "reconstruction", "kl")
+    for term in (name for name in terms if f"test/{name}" in final):
         rows[f"test {term}"] = f"{final[f'test/{term}']:.3f}"
     rows["test elbo"] += " nats (beta = 1)"
     rows["active units"] = f"{evaluation.active_units} of {len(evaluation.mean_variance)}"

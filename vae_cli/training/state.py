@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vae_cli.config.check import higher_is_better
 from vae_cli.config.settings import Config
 from vae_cli.console import UserError
 from vae_cli.data.dataset import Data
@@ -134,13 +135,15 @@ class TrainState:
 
     def note_best(self, record: dict[str, float], config: Config) -> bool:
         """Return whether this epoch is the best so far; none is before beta has its value."""
-        if config.monitor not in record or self.step < self.beta.final_step:
+        metric = config.monitored
+        if metric not in record or self.step < self.beta.final_step:
             return False
-        sign = 1 if config.monitor.endswith("/elbo") else -1
-        better = self.best is None or sign * record[config.monitor] > sign * self.best
+        sign, number = (1 if higher_is_better(metric) else -1), record[metric]
+        better = self.best is None or sign * number > sign * self.best
+        better = better and math.isfinite(number)
         self.waited += 1
         if better:
-            self.best, self.best_epoch, self.waited = record[config.monitor], self.epoch, 0
+            self.best, self.best_epoch, self.waited = number, self.epoch, 0
         self.lr.observe(better)
         return better
 

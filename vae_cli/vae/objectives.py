@@ -108,7 +108,12 @@ class IWAE(Objective):
     def forward(self, drawn: Drawn, weight: Weight) -> Terms:
         log_weight = drawn.log_likelihood + weight.beta * drawn.log_ratio  # [K, B]
         bound = torch.logsumexp(log_weight, 0) - math.log(len(log_weight))  # [B]
-        return terms(-bound.mean(), -drawn.log_likelihood.mean(), drawn.kl.total.mean())
+        numbers = (-drawn.log_likelihood.mean(), drawn.kl.total.mean())
+        # of beta = 1, as the elbo is, so that runs compare
+        at_one = torch.logsumexp(drawn.log_likelihood + drawn.log_ratio, 0) - math.log(
+            len(log_weight)
+        )
+        return terms(-bound.mean(), *numbers, bound=at_one.mean())
 
 
 class BetaTCVAE(Objective):
