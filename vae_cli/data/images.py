@@ -3,6 +3,7 @@
 import glob
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.contrib.concurrent import thread_map
@@ -21,8 +22,15 @@ from vae_cli.console import RunFailed, UserError, one_line, say
 from vae_cli.data.dataset import Data, Split, carve, carve_validation, fingerprint
 
 CPU = torch.device("cpu")
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow's EPS runs a program
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+AVIF = "avif" in features.get_supported()
+# Pillow's EPS runs a program
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP", *["AVIF"] * AVIF)
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".jfif", ".jfi", ".jpe", ".png", ".apng", ".tif",
+            ".tiff", ".webp", ".pbm", ".pgm", ".pnm", ".ppm", *[".avif"] * AVIF)  # fmt: skip
+# files that often lie beside images, and are none
+SIDE = (".txt", ".json", ".csv", ".tsv", ".xml", ".yaml", ".md", ".html", ".ini", ".db")
+SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}  # folders
+SPLITS |= dict.fromkeys(("val", "valid", "validation"), "val")
 CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 SHARE = 1 / 3  # of the memory, for images that are there twice while they are split
 
@@ -34,36 +42,43 @@ def load(config: ImageFolderConfig, data_dir: Path) -> Data:
     fit = len(names) * config.channels * config.size**2 <= SHARE * memory()
     in_memory = fit if config.in_memory == "auto" else config.in_memory
 
-    def read(name: str) -> Tensor | str | None:
+    def read(name: str) -> Tensor | str | float:
+        path = os.path.join(root, name)
         try:
-            if in_memory:
-                return decode(os.path.join(root, name), config.size, config.channels)
-            with _opened(os.path.join(root, name)) as image:
-                image.verify()
+            if not in_memory:
+                with _opened(path) as image:
+                    if image.mode != "F":
+                        image.verify()
+                        return 0.0
+            x = square(path, config.size, config.channels)
         except RunFailed as error:
             return str(error)
-        return None
+        return x if in_memory else float(x.max())
 
     results = thread_map(read, names, desc="images", leave=False, disable=None)
     damaged = [x for x in results if isinstance(x, str)]
     names = [name for name, x in zip(names, results, strict=True) if not isinstance(x, str)]
-    pixels = [x for x in results if not isinstance(x, str)]
+    kept = [x for x in results if not isinstance(x, str)]
     if damaged:
         say(f"skipped {len(damaged)} of {len(results)} files: {'; '.join(damaged[:20])}")
     if not names:
         raise UserError(f"dataset.path={config.path}: no images in it ({' '.join(SUFFIXES)})")
     if not in_memory:
         say(f"{len(names):,} images stay on the disk")
-    labels, class_names = classes(names)
-    rest, test = carve(Split(torch.arange(len(names)), labels), config.test_size, "test_size")
-    train, val = carve_validation(rest, config.val_size)
+    maxima = [x if isinstance(x, float) else x.is_floating_point() * float(x.max()) for x in kept]
+    largest = max(maxima)
+    white = next((white for white in (1.0, 255.0) if largest <= 2 * white), 65535.0)
+    if largest:
+        say(f"images of floating-point numbers, up to {largest:g}: {white:g} is white in all")
+    train, val, test, class_names = splits(names, config)
 
     def of(split: Split) -> Split:
         index = split.x[:].tolist()
         if in_memory:
-            return replace(split, x=torch.stack([pixels[i] for i in index]))
+            x = [as_bytes(cast(Tensor, kept[i]), config.channels, white) for i in index]
+            return replace(split, x=torch.stack(x))
         files = tuple(os.path.join(root, names[i]) for i in index)
-        return replace(split, x=Images(files, config.size, config.channels))
+        return replace(split, x=Images(files, config.size, config.channels, white))
 
     images = (of(train), None if val is None else of(val), of(test))
     sizes = [f"{name} {os.path.getsize(os.path.join(root, name))}" for name in names]
@@ -71,10 +86,42 @@ def load(config: ImageFolderConfig, data_dir: Path) -> Data:
     return Data(config.name, *images, class_names, binarize=config.binarize, digest=digest)
 
 
+def splits(
+    names: list[str], config: ImageFolderConfig
+) -> tuple[Split, Split | None, Split, tuple[str, ...]]:
+    """Split by folders train/ and test/ or val/, or by drawing -> numbers of the names; classes."""
+    folders = [SPLITS.get(n.partition("/")[0].lower()) if "/" in n else None for n in names]
+    own = {"train", "test"} <= set(folders) or {"train", "val"} <= set(folders)
+    labels, class_names = classes([n.partition("/")[2] for n in names] if own else names)
+    whole, given = Split(torch.arange(len(names)), labels), dict[str | None, Split]()
+    for part in set(folders) if own else ():
+        given[part] = whole.take(torch.tensor([f == part for f in folders]).nonzero()[:, 0])
+        size = {"test": config.test_size, "val": config.val_size}.get(part or "")
+        if size is not None:
+            line = f"{config.path} has a folder for these images; leave the setting out"
+            raise UserError(f"dataset.{part}_size={size}: {line}")
+    if None in given:
+        say(f"left out {len(given[None])} images that lie beside train/ and the other splits")
+    train, test, val = given.get("train", whole), given.get("test"), given.get("val")
+    if test is None:
+        train, test = carve(train, config.test_size, "test_size")
+    if val is None:
+        train, val = carve_validation(train, config.val_size)
+    return train, val, test, class_names
+
+
 def find(root: Path) -> list[str]:
-    """List the images in and below a folder, without hidden ones -> relative names, sorted."""
-    names = glob.iglob("**", root_dir=root, recursive=True)
-    return sorted(name.replace(os.sep, "/") for name in names if name.lower().endswith(SUFFIXES))
+    """List the images in and below a folder, without hidden ones -> relative names, sorted.
+
+    Say how many other files there are, if they are none that often lie beside images.
+    """
+    names = {n.replace(os.sep, "/") for n in glob.iglob("**", root_dir=root, recursive=True)}
+    images = sorted(name for name in names if name.lower().endswith(SUFFIXES))
+    others = [n for n in names.difference(images) if not n.lower().endswith(SIDE)]
+    suffixes = Counter(Path(n).suffix.lower() or "none" for n in others if (root / n).is_file())
+    if suffixes:
+        say(f"ignored {suffixes.total()} files ({', '.join(sorted(suffixes))})")
+    return images
 
 
 def memory() -> int:
@@ -104,6 +151,7 @@ class Images:
     files: tuple[str, ...]
     size: int
     channels: int
+    white: float = 1.0  # of floating-point images
     device: torch.device = CPU
     dtype: ClassVar[torch.dtype] = torch.uint8
 
@@ -114,7 +162,8 @@ class Images:
     def __getitem__(self, index: slice | Tensor) -> Tensor:
         """Decode some images. index: a slice or [B] int64 -> [B, C, H, W] on the device."""
         rows = torch.arange(len(self.files))[index].tolist()
-        x = [decode(self.files[row], self.size, self.channels) for row in rows]
+        squares = [square(self.files[row], self.size, self.channels) for row in rows]
+        x = [as_bytes(image, self.channels, self.white) for image in squares]
         return torch.stack(x).to(self.device)
 
     def to(self, device: torch.device) -> "Images":
@@ -151,9 +200,17 @@ def _opened(path: str) -> Iterator[Image.Image]:
         raise RunFailed(f"{path} cannot be decoded: {one_line(error)}") from error
 
 
-def decode(path: str, size: int, channels: int) -> Tensor:
-    """Decode the largest centred square of an image at `size` pixels. -> [channels, size, size].
+def as_bytes(x: Tensor, channels: int, white: float) -> Tensor:
+    """Turn what `square` gave into [channels, size, size] uint8; `white` of floats becomes 255."""
+    if x.is_floating_point():
+        x = (x.clamp(0, white) * (255 / white)).round().byte().expand(channels, -1, -1)
+    return x
 
+
+def square(path: str, size: int, channels: int) -> Tensor:
+    """Decode the largest centred square of an image at `size` pixels.
+
+    -> [channels, size, size] uint8 or, of floating-point numbers, [1, size, size] float32.
     Antialiased; the first frame of several; turned as its EXIF orientation says; transparency on
     white. channels: 1 for grey (ITU-R 601 luma), 3 for RGB. Raises RunFailed naming the file.
     """
@@ -161,14 +218,21 @@ def decode(path: str, size: int, channels: int) -> Tensor:
     with _opened(path) as image:
         # a JPEG is decoded at 1/2, 1/4 or 1/8 where that leaves twice the pixels needed
         image.draft(mode, (2 * size, 2 * size))
+        clear, deep = image.info.get("transparency"), "16B" in str(getattr(image, "tile", ""))
+        if deep and isinstance(clear, tuple):  # Pillow keeps the first 8 of the pixels' 16 bits
+            image.info["transparency"] = tuple(level >> 8 for level in clear)
         ImageOps.exif_transpose(image, in_place=True)
-        if image.mode == "F" or image.mode.startswith("I"):  # more than 8 bits
+        if image.mode == "F":
+            if not np.isfinite(np.asarray(image)).all():
+                raise ValueError("it holds NaN or infinity")
+            mode = "F"
+        elif image.mode.startswith("I"):  # more than 8 bits
             values = np.asarray(image).astype(np.float64)
-            white = 65535 if image.mode != "F" else 1 if values.max() <= 1 else 255
-            eight_bits = np.rint(values.clip(0, white) * (255 / white)).astype(np.uint8)
-            image = Image.fromarray(eight_bits)
+            if clear is not None:
+                values[values == clear] = 65535
+            image = Image.fromarray(np.rint(values.clip(0, 65535) / 257).astype(np.uint8))
         elif image.has_transparency_data:
             above = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", above.size, "white"), above)
-        square = ImageOps.fit(image.convert(mode), (size, size), Image.Resampling.BILINEAR)
-    return torch.from_numpy(np.array(square)).view(size, size, channels).permute(2, 0, 1)
+        fitted = ImageOps.fit(image.convert(mode), (size, size), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(fitted)).view(size, size, -1).permute(2, 0, 1)
