@@ -82,11 +82,31 @@ def test_the_sum_over_codes_is_the_same_in_any_portions(linear, monkeypatch):
 def test_the_information_of_a_gaussian_channel():
     # z = x + noise with x ~ N(0, 1), noise 0.5: I = log(1 + 1/0.25) / 2 (Shannon)
     mean = torch.randn(4000, 1, generator=source(5))
-    value, error = measures.mutual_information(mean, torch.full_like(mean, 0.5), source())
+    (value, error), (correlation, _) = measures.information(
+        mean, torch.full_like(mean, 0.5), source()
+    )
     assert value == pytest.approx(0.5 * math.log(5), abs=5 * error)
     apart = 100.0 * torch.arange(64)[:, None]  # codes that never overlap carry log N
-    value, _ = measures.mutual_information(apart, torch.full((64, 1), 0.01), source())
+    (value, _), _ = measures.information(apart, torch.full((64, 1), 0.01), source())
     assert value == pytest.approx(math.log(64))
+    assert correlation == pytest.approx(0, abs=1e-12)  # of one dimension
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.8])
+def test_the_total_correlation_of_gaussian_codes(rho, monkeypatch):
+    # q(z) = N(0, C) with correlation rho: TC = -log(1 - rho^2) / 2, and as much information as
+    # log det C - log det of the noise leaves: (log(1 - rho^2) - 2 log 0.1) / 2
+    covariance = torch.tensor([[1.0, rho], [rho, 1.0]]).double()
+    factor = torch.linalg.cholesky(covariance - 0.1 * torch.eye(2))
+    mean = torch.randn(4000, 2, generator=source(5), dtype=torch.double) @ factor.T
+    stddev = torch.full_like(mean, math.sqrt(0.1))
+    (value, error), (correlation, spread) = measures.information(mean, stddev, source())
+    exact = -0.5 * math.log(1 - rho**2)
+    assert correlation == pytest.approx(exact, abs=4 * spread + 0.01)
+    assert value == pytest.approx(-exact - math.log(0.1), abs=5 * error)
+    monkeypatch.setattr(measures, "VALUES", 3 * 16 * 4000)  # three rows at a time
+    again = measures.information(mean, stddev, source())
+    assert again[1] == pytest.approx((correlation, spread), abs=1e-12)
 
 
 SHARES = {"gaussian": 0.0, "laplace": 0.0, "continuous_bernoulli": 0.8}  # of black pixels

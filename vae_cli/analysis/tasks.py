@@ -93,13 +93,18 @@ def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
             kl = float(codes.kl[:count].double().sum(1).mean())
         mean, stddev = codes.mean[:count], codes.stddev[:count]
         source = generator(torch.device("cpu"), config.seed, "mutual information")
-        value, error = measures.mutual_information(mean, stddev, source)
+        (value, error), (correlation, spread) = measures.information(mean, stddev, source)
+        # they add up to the mean KL (Hoffman & Johnson 2016; Chen et al. 2018, equation 2)
+        marginal = kl - value
         information = {
             "mutual_information": value,
             "mutual_information_standard_error": error,
             "mutual_information_bound": math.log(len(mean)),
             "mutual_information_codes": len(mean),
-            "marginal_kl": kl - value,  # they add up to the mean KL (Hoffman & Johnson 2016)
+            "marginal_kl": marginal,
+            "total_correlation": correlation,
+            "total_correlation_standard_error": spread,
+            "dimension_wise_kl": marginal - correlation if config.prior.factorised else None,
         }
     probe, labels, truth = None, data.train.labels, data.test.labels
     if labels is not None and truth is not None and len(labels.unique()) > 1:

@@ -80,6 +80,7 @@ class TrainState:
         self.examples = len(data.train)
         self.steps_per_epoch = steps = math.ceil(self.examples / config.batch_size)
         self.vae = build_vae(config, data.shape).to(device)
+        self.vae.objective.learn_from(self.examples)
         last = self.examples - (steps - 1) * config.batch_size
         if min(last, config.batch_size) < self.vae.model.smallest_batch():
             raise UserError(

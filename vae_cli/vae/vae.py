@@ -33,6 +33,9 @@ class VAE(nn.Module):
         self.objective: Objective = config.objective.build()
         self.penalty: Penalty = config.penalty.build()
         self.precision = config.precision
+        # a loss that is no mean over examples compares between batches of one size only
+        whole = config.objective.of_whole_batch or config.beta_schedule.of_whole_batch
+        self.batch_size = config.batch_size if whole else None  # to be measured in; None: any
 
     def noise_shape(self, batch: int) -> tuple[int, int, int]:
         """Return the shape (K, B, Z) of the standard normal noise that a batch needs."""
