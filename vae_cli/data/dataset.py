@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ SPLIT_SEED = 2014  # not the run's: runs with different seeds use the same examp
 class Split:
     """Examples for training, validation or test."""
 
-    x: "Tensor | Images | FixedDraw"  # [N, *shape], uint8 (0 to 255 for 0 to 1) or float32
+    x: "Tensor | Images"  # [N, *shape], uint8 (0 to 255 stand for 0 to 1) or float32
     labels: Tensor | None = None  # [N] int64, for pictures and measures only
     parameters: dict[str, Tensor] | None = None  # name -> [N], what a curve was made from
 
@@ -62,19 +62,15 @@ class FixedDraw:
     """Examples binarised by one draw for good: a value is 255 with its grey as the probability.
 
     The draw of example i depends on `path` and i alone: not on batches, their order, or the device.
+    It stands for `Images` in a Split, so that files are read when they are needed.
     """
 
     x: "Tensor | Images"  # [N, *shape]
     path: tuple[int, str, str]  # seed, purpose, name of the split: see `derive`
-    dtype: ClassVar[torch.dtype] = torch.uint8
 
     @property
     def shape(self) -> torch.Size:
         return self.x.shape
-
-    @property
-    def device(self) -> torch.device:
-        return self.x.device
 
     def __getitem__(self, index: slice) -> Tensor:
         """Draw some examples, and read no others. -> [B, *shape] uint8, 0 or 255, on the device."""
@@ -147,7 +143,6 @@ class Data:
             return split
         (name,) = (name for name in ("train", "val", "test") if getattr(self, name) is split)
         if (name, seed) not in self._fixed:
-            assert not isinstance(split.x, FixedDraw)
             x: Any = FixedDraw(split.x, (seed, "binarisation", name))
             if isinstance(split.x, Tensor):
                 x = torch.cat(list(x.batches(None, 250)))
