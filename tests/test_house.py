@@ -20,14 +20,14 @@ APART = {("data", "models"), ("runs", "models"), ("runs", "data"), ("vae", "data
 LINES = {
     "config": 1305,
     "models": 340,
-    "vae": 860,
+    "vae": 885,
     "data": 1000,
     "runs": 675,
-    "training": 1120,
-    "analysis": 1340,
+    "training": 1125,
+    "analysis": 1350,
     "sweeps": 1210,
 }
-PACKAGE_LINES, FILE_LINES, ROOM_FILES, LINE_LENGTH = 8230, 260, 10, 100
+PACKAGE_LINES, FILE_LINES, ROOM_FILES, LINE_LENGTH = 8265, 260, 10, 100
 
 # other projects' private parts; torch's fused optimisers and oneDNN have no public name
 PRIVATE = ("hydra._internal", "omegaconf._utils", "torch._C")

@@ -82,44 +82,62 @@ def test_the_sum_over_codes_is_the_same_in_any_portions(linear, monkeypatch):
 def test_the_information_of_a_gaussian_channel():
     # z = x + noise with x ~ N(0, 1), noise 0.5: I = log(1 + 1/0.25) / 2 (Shannon)
     mean = torch.randn(4000, 1, generator=source(5))
-    value, error = measures.mutual_information(mean, torch.full_like(mean, 0.5), source())
+    (value, error), (correlation, _) = measures.information(
+        mean, torch.full_like(mean, 0.5), source()
+    )
     assert value == pytest.approx(0.5 * math.log(5), abs=5 * error)
     apart = 100.0 * torch.arange(64)[:, None]  # codes that never overlap carry log N
-    value, _ = measures.mutual_information(apart, torch.full((64, 1), 0.01), source())
+    (value, _), _ = measures.information(apart, torch.full((64, 1), 0.01), source())
     assert value == pytest.approx(math.log(64))
+    assert correlation == pytest.approx(0, abs=1e-12)  # of one dimension
 
 
-SHARES = {"gaussian": 0.0, "laplace": 0.0, "continuous_bernoulli": 0.8}  # of black pixels
+@pytest.mark.parametrize("rho", [0.0, 0.8])
+def test_the_total_correlation_of_gaussian_codes(rho, monkeypatch):
+    # q(z) = N(0, C) with correlation rho: TC = -log(1 - rho^2) / 2, and as much information as
+    # log det C - log det of the noise leaves: (log(1 - rho^2) - 2 log 0.1) / 2
+    covariance = torch.tensor([[1.0, rho], [rho, 1.0]]).double()
+    factor = torch.linalg.cholesky(covariance - 0.1 * torch.eye(2))
+    mean = torch.randn(4000, 2, generator=source(5), dtype=torch.double) @ factor.T
+    stddev = torch.full_like(mean, math.sqrt(0.1))
+    (value, error), (correlation, spread) = measures.information(mean, stddev, source())
+    exact = -0.5 * math.log(1 - rho**2)
+    assert correlation == pytest.approx(exact, abs=4 * spread + 0.01)
+    assert value == pytest.approx(-exact - math.log(0.1), abs=5 * error)
+    monkeypatch.setattr(measures, "VALUES", 3 * 16 * 4000)  # three rows at a time
+    again = measures.information(mean, stddev, source())
+    assert again[1] == pytest.approx((correlation, spread), abs=1e-12)
 
 
-@pytest.mark.parametrize("name", SHARES)
-def test_bits_are_those_of_the_probabilities_of_grey_levels(make_config, name):
-    torch.manual_seed(0)
-    raw = torch.randint(0, 256, (300, 1, 4, 4), dtype=torch.uint8)
-    raw[torch.rand(raw.shape) < SHARES[name]] = 0
+@pytest.mark.parametrize(
+    ("name", "output", "make"),
+    [
+        ("gaussian", 0.3, lambda mean: torch.distributions.Normal(mean, 1.0)),
+        (
+            "continuous_bernoulli",
+            -20,
+            lambda raw: torch.distributions.ContinuousBernoulli(logits=raw),
+        ),
+    ],
+)
+def test_bits_are_those_of_the_probabilities_of_grey_levels(make_config, name, output, make):
+    raw = torch.randint(0, 256, (300, 1, 4, 4), dtype=torch.uint8, generator=source())
+    raw[:240] = 0  # as most pixels of MNIST
     data = Data("a", Split(raw), None, Split(raw))
     vae = build_vae(make_config("dataset=digits", f"likelihood={name}"), data.shape)
     with torch.no_grad():
-        layers(vae.model.decoder)[-1].bias.fill_(-300.0 if SHARES[name] else 0.3)
-        layers(vae.model.decoder)[-1].weight.fill_(0.0)  # the code is ignored
+        layers(vae.model.decoder)[-1].bias.fill_(output)
+        layers(vae.model.decoder)[-1].weight.zero_()  # the code is ignored
+        kl = vae.encode(raw.float() / 255).kl_to_standard_normal().sum(1).mean()
     bits, note = measures.bits_per_dimension(vae, data, 0)
-    output = layers(vae.model.decoder)[-1].bias[0].detach().double()
-    x, half = raw.double() / 255, 0.5 / 255
-    with torch.no_grad():
-        kl = vae.encode(raw.float() / 255).kl_to_standard_normal().double().sum(1).mean()
-    if name == "continuous_bernoulli":  # F(x) = (1 - exp(l x)) / (1 - exp(l)), l = -300
-        mass = (
-            (output * (x - half).clamp(min=0)).exp() - (output * (x + half).clamp(max=1)).exp()
-        ).log()
-    else:
-        plain = {"gaussian": torch.distributions.Normal, "laplace": torch.distributions.Laplace}
-        cdf = plain[name](output, 1.0).cdf
-        upper = torch.where(raw == 255, 1.0, cdf(x + half))
-        mass = (upper - torch.where(raw == 0, 0.0, cdf(x - half))).log()
+    edges = ((torch.arange(257) - 0.5).double() / 255).clamp(0, 1)
+    cdf = make(torch.tensor(float(output)).double()).cdf(edges)
+    cdf[0], cdf[-1] = 0, 1
+    mass = cdf.diff().log()[raw.long()]
     expected = float(kl - mass.sum((1, 2, 3)).mean()) / (16 * math.log(2))
     assert bits == pytest.approx(expected, rel=1e-6)
     assert "8-bit" in note
-    if name == "continuous_bernoulli":  # earlier versions multiplied the density by 1/255
+    if name == "continuous_bernoulli":  # density x 1/255, as earlier versions had it, is too large
         elbo = evaluate(vae, data, data.test, 1.0, 0).metrics["elbo"]
         assert -elbo / (16 * math.log(2)) + math.log2(255) < bits - 0.5
 

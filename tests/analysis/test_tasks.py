@@ -34,6 +34,8 @@ def test_the_kl_falls_into_information_and_marginal_kl(evaluate, images):
     found = evaluate(images).json("metrics.json")  # all 297 test examples
     parts = found["mutual_information"] + found["marginal_kl"]
     assert parts == pytest.approx(found["test/kl"], rel=1e-5)
+    parts = found["total_correlation"] + found["dimension_wise_kl"]
+    assert parts == pytest.approx(found["marginal_kl"], rel=1e-9)
 
 
 WARMUP = ("beta_schedule=warmup", "beta_schedule.epochs=1")

@@ -48,3 +48,25 @@ def test_a_prior_without_a_closed_form_has_no_kl_by_dimension(make_config):
     vae = build_vae(config, data.shape)
     assert evaluate(vae, data, data.val, 1.0, 0).kl is None
     assert encode(vae, data, data.val, 0).kl is None
+
+
+@pytest.mark.parametrize(
+    ("override", "sizes"),
+    [
+        ("objective=beta_tcvae", [64, 64, 64, 8]),
+        ("objective.free_bits=0.1", [64, 64, 64, 8]),
+        ("beta_schedule=capacity", [64, 64, 64, 8]),
+        ("objective=iwae", [200]),  # the mean over examples is one of any batches
+    ],
+)
+def test_a_loss_that_depends_on_the_batch_is_measured_in_batches_of_the_training(
+    make_config, override, sizes
+):
+    config = make_config("dataset=digits", "batch_size=64", override)
+    data = load_data(config)
+    vae, losses = build_vae(config, data.shape), []
+    vae.objective.register_forward_hook(lambda _, given, terms: losses.append(terms.loss.item()))
+    measured = evaluate(vae, data, data.val, 4.0, 0).metrics["loss"]
+    assert len(losses) == len(sizes)
+    mean = sum(loss * size for loss, size in zip(losses, sizes, strict=True)) / 200
+    assert measured == pytest.approx(mean, rel=1e-6)

@@ -104,3 +104,12 @@ def test_the_monitored_metric_decides_and_the_warmup_comes_first(make_config):
     assert state.is_finished(config)
     assert not state.is_finished(config.model_copy(update={"epochs": 5}))
     assert state.is_finished(config.model_copy(update={"epochs": 5, "patience": 1}))
+
+
+def test_stratified_weights_know_the_training_set_and_keep_its_size_with_the_weights(make_config):
+    config = make_config("dataset=digits", "objective=beta_tcvae", "objective.estimator=stratified")
+    state = TrainState(config, load_data(config), CPU)
+    assert state.vae.objective.examples == 1300
+    loaded = build_vae(config, (1, 8, 8))  # as vae-eval does it, without data
+    loaded.load_state_dict(state.measured.state_dict())
+    assert loaded.objective.examples == 1300

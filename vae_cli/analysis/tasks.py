@@ -49,12 +49,6 @@ def run_task(task: settings.EvalConfig, folder: Path) -> Report:
     return report
 
 
-def _binarisation(run: TrainedRun) -> dict[str, Any]:
-    """Name the kind of binarisation, and the seed of the draw where there is one."""
-    kind = run.data().binarize
-    return {"binarize": kind, "binarize_seed": run.config.seed if kind == "dynamic" else None}
-
-
 def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
     """Measure the test set as at the end of training, and what the codes hold: metrics.json."""
     config, data, codes, summary = run.config, run.data(), run.codes, read_summary(run.folder)
@@ -66,22 +60,26 @@ def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
     evaluation = evaluate(run.vae, data, data.test, beta, config.seed, capacity)
     measured, saved = evaluation.named("test"), summary.get("metrics", {})
     difference = max((abs(v - saved[k]) for k, v in measured.items() if k in saved), default=None)
-    information: dict[str, Any] = {"mutual_information": None, "marginal_kl": None}
+    known = ("mutual_information", "marginal_kl", "total_correlation", "dimension_wise_kl")
+    information: dict[str, Any] = dict.fromkeys(known)
     bits, assumption = None, "a deterministic autoencoder has no p(x)"
     if config.is_generative:
-        kl, count = evaluation.metrics["kl"], task.num_codes
+        kl, count = evaluation.metrics["kl"], min(task.num_codes, len(codes.mean))
         bits, assumption = measures.bits_per_dimension(run.vae, data, config.seed)
         if codes.kl is not None:
             kl = float(codes.kl[:count].double().sum(1).mean())
-        mean, stddev = codes.mean[:count], codes.stddev[:count]
         source = generator(torch.device("cpu"), config.seed, "mutual information")
-        value, error = measures.mutual_information(mean, stddev, source)
+        parts = measures.information(codes.mean[:count], codes.stddev[:count], source)
+        (value, error), (correlation, spread) = parts
         information = {
             "mutual_information": value,
             "mutual_information_standard_error": error,
-            "mutual_information_bound": math.log(len(mean)),
-            "mutual_information_codes": len(mean),
-            "marginal_kl": kl - value,  # they add up to the mean KL (Hoffman & Johnson 2016)
+            "mutual_information_bound": math.log(count),
+            "mutual_information_codes": count,
+            "marginal_kl": kl - value,  # Hoffman & Johnson 2016; its parts: Chen et al. 2018
+            "total_correlation": correlation,
+            "total_correlation_standard_error": spread,
+            "dimension_wise_kl": kl - value - correlation if config.prior.factorised else None,
         }
     probe, labels, truth = None, data.train.labels, data.test.labels
     if labels is not None and truth is not None and len(labels.unique()) > 1:
@@ -103,8 +101,7 @@ def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
         "linear_probe": probe,
         "linear_probe_note": lack,
         "epoch": run.epoch,
-        "seed": config.seed,
-        **_binarisation(run),
+        **run.seeds,
         "examples": len(codes.mean),
     }
     notes = {
@@ -143,8 +140,7 @@ def nll(task: settings.NLLTask, run: TrainedRun, out: Path) -> Report:
         "examples": len(index),
         "effective_samples_median": float(effective.median()),
         "seconds": perf_counter() - started,
-        "seed": seed,
-        **_binarisation(run),
+        **run.seeds,
         "epoch": run.epoch,
         "notes": [note] if note else [],
     }

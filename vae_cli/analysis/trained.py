@@ -112,6 +112,16 @@ class TrainedRun:
             raise UserError(f"split={name}: the run has no such data")
         return split
 
+    @property
+    def seeds(self) -> dict[str, Any]:
+        """The seed of what is measured, and the binarisation with the seed of its one draw."""
+        seed, kind = self.config.seed, self.data().binarize
+        return {
+            "seed": seed,
+            "binarize": kind,
+            "binarize_seed": seed if kind == "dynamic" else None,
+        }
+
     def embed(self, split: str = "test", seed: int | None = None) -> Codes:
         """Compute the posteriors of train, val or test, in order, on the CPU (seed: the run's)."""
         chosen = self.config.seed if seed is None else seed

@@ -124,6 +124,7 @@ class IWAEConfig(ObjectiveConfig):
 @register("objective", "beta_tcvae", builds="vae_cli.vae.objectives:BetaTCVAE")
 class BetaTCVAEConfig(ObjectiveConfig):
     needs_density: ClassVar[bool] = True
+    estimator: Literal["batch", "stratified"]
 
     @property
     def of_whole_batch(self) -> bool:

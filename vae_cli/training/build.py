@@ -82,6 +82,7 @@ def fresh_vae(config: Config, data: Data) -> VAE:
     vae = build_vae(config, data.shape)
     if config.model.output_bias == "data_mean":
         vae.start_at(*data.mean())
+    vae.objective.learn_from(len(data.train))
     return vae
 
 

@@ -12,7 +12,8 @@ from vae_cli.data.dataset import Data, Split, generator
 from vae_cli.vae.objectives import Weight
 from vae_cli.vae.vae import VAE
 
-BATCH = 250  # fixed: the noise, and with it the numbers, depend on the seed alone
+BATCH = 250  # fixed: the noise, and with it the numbers, depend on the seed alone; a loss that is
+# no mean over examples is measured in the training's batches, so that it compares with training
 ACTIVE_VARIANCE = 0.01  # of a posterior mean over the data (Burda et al. 2016, section 5.2)
 
 
@@ -54,7 +55,7 @@ def evaluate(
     sums: dict[str, Tensor] = {}
     means, kls = [], []
     with evaluating(vae):
-        for raw in data.fixed(split, seed).batches(None, BATCH):
+        for raw in data.fixed(split, seed).batches(None, vae.batch_size or BATCH):
             x = data.prepare(raw, source)
             noise = torch.randn(vae.noise_shape(len(x)), generator=source, device=x.device)
             posterior = vae.encode(x)

@@ -35,6 +35,9 @@ class VAE(nn.Module):
         self.objective: Objective = config.objective.build()
         self.penalty: Penalty = config.penalty.build()
         self.precision = config.precision
+        # a loss that is no mean over examples compares between batches of one size only
+        whole = config.objective.of_whole_batch or config.beta_schedule.of_whole_batch
+        self.batch_size = config.batch_size if whole else None  # to be measured in; None: any
 
     @torch.no_grad()
     def start_at(self, mean: Tensor, examples: int) -> None:
