@@ -18,16 +18,16 @@ APART = {("data", "models"), ("runs", "models"), ("runs", "data"), ("vae", "data
 
 # whoever raises a number says why in the commit
 LINES = {
-    "config": 1305,
+    "config": 1310,
     "models": 340,
     "vae": 885,
     "data": 1000,
     "runs": 675,
-    "training": 1125,
-    "analysis": 1350,
-    "sweeps": 1210,
+    "training": 1200,
+    "analysis": 1300,
+    "sweeps": 1225,
 }
-PACKAGE_LINES, FILE_LINES, ROOM_FILES, LINE_LENGTH = 8265, 260, 10, 100
+PACKAGE_LINES, FILE_LINES, ROOM_FILES, LINE_LENGTH = 8305, 260, 10, 100
 
 # other projects' private parts; torch's fused optimisers and oneDNN have no public name
 PRIVATE = ("hydra._internal", "omegaconf._utils", "torch._C")

@@ -7,7 +7,8 @@ import torch
 
 from vae_cli.analysis import measures
 from vae_cli.data.dataset import Data, Split
-from vae_cli.training.evaluation import evaluate
+from vae_cli.training import evaluation
+from vae_cli.training.evaluation import evaluate, log_likelihood
 from vae_cli.vae.vae import build_vae
 
 SIGMA = 0.7
@@ -47,9 +48,9 @@ def linear(make_config):
 def test_the_exact_posterior_gives_the_exact_evidence_from_one_code(linear):
     vae, evidence = linear
     x = evidence.sample((30,)).float()
-    values, _ = measures.log_likelihood(vae, x, 1, source())
+    values, _ = log_likelihood(vae, x, 1, source())
     torch.testing.assert_close(values, evidence.log_prob(x.double()), rtol=0, atol=1e-4)
-    _, effective = measures.log_likelihood(vae, x, 100, source())
+    _, effective = log_likelihood(vae, x, 100, source())
     torch.testing.assert_close(effective, torch.full((30,), 100.0).double())
 
 
@@ -63,7 +64,7 @@ def test_a_worse_posterior_still_finds_the_evidence_within_its_standard_error(li
     x = evidence.sample((40,)).float()
     exact = evidence.log_prob(x.double())
     k = 20_000
-    values, effective = measures.log_likelihood(vae, x, k, source())
+    values, effective = log_likelihood(vae, x, k, source())
     # delta method: the variance of log mean w is (1/ess - 1/K)
     error = (1 / effective - 1 / k).sqrt()
     assert float(((values - exact) / error).abs().max()) < 4.5
@@ -73,9 +74,9 @@ def test_a_worse_posterior_still_finds_the_evidence_within_its_standard_error(li
 def test_the_sum_over_codes_is_the_same_in_any_portions(linear, monkeypatch):
     vae, evidence = linear
     x = evidence.sample((7,)).float()
-    whole, _ = measures.log_likelihood(vae, x, 50, source())
-    monkeypatch.setattr(measures, "VALUES", 6 * 7)  # one code an example at a time
-    parts, _ = measures.log_likelihood(vae, x, 50, source())
+    whole, _ = log_likelihood(vae, x, 50, source())
+    monkeypatch.setattr(evaluation, "VALUES", 6 * 7)  # one code an example at a time
+    parts, _ = log_likelihood(vae, x, 50, source())
     torch.testing.assert_close(whole, parts, rtol=0, atol=1e-4)
 
 
@@ -181,7 +182,7 @@ def test_the_likelihood_of_a_large_image_is_exact_to_a_thousandth_of_a_nat(
             parameter.zero_()
         layers(vae.model.decoder)[-1].bias.copy_(raw.flatten())
     x = torch.rand(1, *shape, generator=source(2)).round()
-    values, _ = measures.log_likelihood(vae, x, 3, source())
+    values, _ = log_likelihood(vae, x, 3, source())
     exact = make(raw[0].double()).log_prob(x.double()).sum()
     assert float(values[0]) == pytest.approx(float(exact), abs=1e-3)
 

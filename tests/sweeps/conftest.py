@@ -46,7 +46,7 @@ def _write_run(
         *groups, last = name.split("__")
         node = plain
         for group in groups:
-            node = node[group]
+            node = node.setdefault(group, {})
         node[last] = item
     (folder / ".hydra").mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(plain))

@@ -116,6 +116,28 @@ def test_different_datasets_are_not_ranked_together(tmp_path, write_run, measure
     assert any("cannot be compared" in note for note in sweep.notes())
 
 
+def test_runs_with_different_monitors_are_compared_by_the_likelihood_they_all_have(
+    tmp_path, write_run, measured
+):
+    how = {"monitor": None, "nll_samples": 100}
+    iwae, elbo = how | {"objective__name": "iwae"}, how | {"objective__name": "elbo"}
+    write_run(tmp_path / "a", measured(1, 9), **iwae)
+    write_run(tmp_path / "b", measured(1, 2), **elbo)
+    sweep = compare([tmp_path])
+    assert not sweep.has_best
+    assert any("nll_samples=100" in note for note in sweep.notes())
+    write_run(tmp_path / "a", measured(1, 9) | {"test/nll": 8.5}, **iwae)
+    assert compare([tmp_path]).metric != "test/nll"  # one run lacks it
+    write_run(tmp_path / "b", measured(1, 2) | {"test/nll": 9.0}, **elbo)
+    sweep = compare([tmp_path])
+    assert sweep.metric == "test/nll"
+    assert sweep.has_best
+    assert sweep.groups["objective.name"].tolist() == ["iwae", "elbo"]
+    assert any("by test/nll, as here" in note for note in sweep.notes())
+    write_run(tmp_path / "b", measured(1, 2) | {"test/nll": 9.0}, **elbo | {"nll_samples": 10})
+    assert not compare([tmp_path]).has_best  # bounds of another number of codes
+
+
 def test_several_folders_are_one_table(tmp_path, write_run, measured):
     for name in ("a", "b"):
         write_run(tmp_path / name / "run", measured(1, 2), beta=float(ord(name)))

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from vae_cli.analysis.trained import load_run
 from vae_cli.console import RunFailed, UserError
 from vae_cli.runs import checkpoint
 from vae_cli.runs.interrupt import Interrupted
 from vae_cli.runs.saved import read_metrics, read_summary
 from vae_cli.training import loop
 from vae_cli.training.build import load_data
+from vae_cli.training.evaluation import log_likelihoods
 from vae_cli.training.loop import Observer, Training, train
 
 from .conftest import DIGITS, SMALL, assert_equal_runs, curve, last_checkpoint
@@ -260,6 +262,27 @@ def test_the_bound_that_is_trained_selects_the_epoch(make_config, tmp_path):
     assert summary["best_epoch"] == best["epoch"]
     assert all(line["val/bound"] > line["val/elbo"] for line in lines)
     assert summary["metrics"]["test/bound"] == pytest.approx(-summary["metrics"]["test/loss"])
+
+
+def test_the_likelihood_at_the_end_is_that_of_vae_eval(make_config, tmp_path, capsys):
+    small = (*DIGITS, "epochs=8", "optimizer.lr=0.01", "figures=none")
+    train(make_config(*small), tmp_path / "run")
+    assert "test/nll" not in read_summary(tmp_path / "run")["metrics"]
+    numbers = {}
+    for count in (3, 30):  # a finished run is measured, and measured again
+        train(make_config(*small, f"nll_samples={count}"), tmp_path / "run")
+        summary = read_summary(tmp_path / "run")
+        assert summary["nll_samples"] == count
+        numbers[count] = summary["metrics"].pop("test/nll")
+        run = load_run(tmp_path / "run")
+        values, _ = log_likelihoods(run.vae, run.data(), run.split("test"), count, seed=0)
+        assert numbers[count] == -float(values.mean())
+    assert numbers[30] < numbers[3] < -summary["metrics"]["test/elbo"]
+    assert "test nll " in capsys.readouterr().out
+    train(make_config(*small, "nll_samples=30"), tmp_path / "run")
+    assert "is finished: 8 epochs" in capsys.readouterr().err
+    with pytest.raises(UserError, match="nll_samples=3: model=ae is a deterministic autoencoder"):
+        make_config(*DIGITS, "model=ae", "nll_samples=3")
 
 
 def test_a_beta_without_effect_is_said(make_config, tmp_path, capsys):

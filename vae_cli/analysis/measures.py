@@ -6,68 +6,18 @@ import warnings
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vae_cli.data.dataset import Data
-from vae_cli.training.evaluation import Codes, evaluate, evaluating
-from vae_cli.vae.likelihoods import Likelihood
+from vae_cli.training.evaluation import VALUES, Codes, InFloat64, evaluate
 from vae_cli.vae.vae import VAE
 
 Estimate = tuple[float, float]  # a number and its standard error
-VALUES = 2**22  # numbers that are kept at a time: memory does not grow with N or K
 
 
 def mean_and_error(values: Tensor) -> Estimate:
     """Average over examples [N]. -> the mean and its standard error, std / sqrt(N)."""
     return float(values.mean()), float(values.std()) / math.sqrt(len(values))
-
-
-class InFloat64(Likelihood):
-    """A copy of a likelihood that computes in float64 (on Apple's GPUs, which lack it, in float32).
-
-    levels: give the probability of 8-bit grey levels in place of their density.
-    """
-
-    def __init__(self, likelihood: Likelihood, levels: bool = False) -> None:
-        nn.Module.__init__(self)
-        self.inner, self.levels = copy.deepcopy(likelihood), levels
-
-    def log_prob(self, x: Tensor, params: Tensor) -> Tensor:
-        dtype = torch.float32 if params.device.type == "mps" else torch.float64
-        double = self.inner.to(dtype)
-        compute = double.log_mass if self.levels else double.log_prob
-        parts = zip(x.to(dtype).split(10), params.split(10, 1), strict=True)  # to save memory
-        return torch.cat([compute(part, raw.to(dtype)) for part, raw in parts], 1)
-
-
-@torch.no_grad()
-def log_likelihood(vae: VAE, x: Tensor, count: int, source: torch.Generator) -> list[Tensor]:
-    """Estimate log p(x) as log (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x), z_k ~ q(z|x), K = count.
-
-    In expectation a lower bound that grows with K (Burda et al. 2016, section 5). The networks run
-    in their own precision, all densities and sums in float64. x [N, *shape] -> log p(x), and the
-    effective number of codes (sum w)^2 / sum w^2 (Kong 1992), [N] float64 on the CPU. Raises
-    TypeError for a plain autoencoder, whose codes have no density.
-    """
-    results = []
-    with evaluating(vae):
-        likelihood = InFloat64(vae.likelihood)
-        for examples in x.split(50):
-            posterior = vae.encode(examples)
-            first = torch.full((len(examples),), -math.inf, dtype=torch.float64)
-            second = first.clone()  # log-sum-exp of the weights, and of their squares
-            portion = max(1, VALUES // examples.numel())
-            for begin in range(0, count, portion):
-                shape = (min(portion, count - begin), len(examples), vae.latent_dim)
-                z = posterior.sample(torch.randn(shape, generator=source, device=x.device)).z
-                log_weight = likelihood.log_prob(examples, vae.decode(z)).cpu()  # [K, B]
-                z = z.to(log_weight.dtype)  # so that the densities of codes are float64 too
-                log_ratio = vae.prior.log_prob(z, vae.encode) - posterior.log_prob(z)
-                log_weight = log_weight.double() + log_ratio.cpu().double()
-                first = torch.logaddexp(first, log_weight.logsumexp(0))
-                second = torch.logaddexp(second, (2 * log_weight).logsumexp(0))
-            results.append((first - math.log(count), (2 * first - second).exp()))
-    return [torch.cat(part) for part in zip(*results, strict=True)]
 
 
 def bits_per_dimension(vae: VAE, data: Data, seed: int) -> tuple[float | None, str]:

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
-from tqdm import tqdm
 
 from vae_cli.analysis import figures, measures, pictures, settings
 from vae_cli.analysis.results import Report, write_npz, write_result
@@ -22,7 +21,7 @@ from vae_cli.console import UserError, say
 from vae_cli.data.dataset import generator
 from vae_cli.runs.files import write_json
 from vae_cli.runs.saved import read_summary
-from vae_cli.training.evaluation import evaluate
+from vae_cli.training.evaluation import evaluate, log_likelihoods
 
 
 def run_task(task: settings.EvalConfig, folder: Path) -> Report:
@@ -119,17 +118,13 @@ def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
 def nll(task: settings.NLLTask, run: TrainedRun, out: Path) -> Report:
     """Estimate log p(x) of every example: the mean in nll_SPLIT.json, all of them in npz."""
     data, seed, started = run.data(), run.config.seed, perf_counter()
-    split = data.fixed(run.split(task.split), seed)
+    split = run.split(task.split)
     index = torch.arange(len(split))
     if task.max_examples is not None:
         source = generator(torch.device("cpu"), seed, "nll examples")
         index = torch.randperm(len(split), generator=source)[: task.max_examples].sort().values
-    noise, parts = generator(run.device, seed, "nll"), []
-    batches = split.batches(index.to(split.x.device), 250)
-    for raw in tqdm(batches, total=math.ceil(len(index) / 250), disable=None, leave=False):
-        x = data.prepare(raw, noise).to(run.device)
-        parts.append(measures.log_likelihood(run.vae, x, task.num_samples, noise))
-    values, effective = (torch.cat(part) for part in zip(*parts, strict=True))
+    order = None if task.max_examples is None else index.to(split.x.device)
+    values, effective = log_likelihoods(run.vae, data, split, task.num_samples, seed, order)
     mean, error = measures.mean_and_error(values)
     note = run.vae.likelihood.note(data.binarize != "none")
     result = {

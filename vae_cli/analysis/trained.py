@@ -15,7 +15,7 @@ from vae_cli.data.dataset import Curves, Data, Split, generator
 from vae_cli.runs import checkpoint
 from vae_cli.runs.saved import refuse_links_out, saved_config
 from vae_cli.training.build import device_of, load_data
-from vae_cli.training.evaluation import Codes, encode
+from vae_cli.training.evaluation import Codes, encode, log_likelihood
 from vae_cli.vae.latent import Posterior
 from vae_cli.vae.vae import VAE, build_vae
 
@@ -83,7 +83,7 @@ class TrainedRun:
     def log_likelihood(self, x: Any, num_samples: int, seed: int | None = None) -> Tensor:
         """Estimate log p(x) from num_samples codes for each x [B, *shape]. -> [B] float64, nats."""
         examples, source = self._checked(x, self.shape), _source(self.device, seed)
-        return measures.log_likelihood(self.vae, examples, num_samples, source)[0]
+        return log_likelihood(self.vae, examples, num_samples, source)[0]
 
     def fit(self, target: Any, num_starts: int, seed: int | None = None) -> measures.Fit:
         """Find the code whose decoded example is nearest to target [*shape]; see `measures.fit`."""

@@ -56,6 +56,7 @@ class Config(Schema):
     checkpoint_minutes: Annotated[float | None, Field(gt=0), HOW]
     patience: Annotated[int | None, Field(ge=1), HOW_FAR]
     monitor: str | None
+    nll_samples: Annotated[int, Field(ge=0), HOW_FAR]
     log_every: Annotated[int, Field(ge=1), HOW]
     image_every: Annotated[int, Field(ge=0), HOW]
     model: SerializeAsAny[ModelConfig]
@@ -94,6 +95,11 @@ class Config(Schema):
         metrics = ("val/elbo", "val/loss", "val/reconstruction", "val/kl", self.objective.monitor)
         if self.monitored not in metrics:
             yield f"monitor={self.monitor}: must be one of {', '.join(dict.fromkeys(metrics))}"
+        if self.nll_samples and not self.is_generative:
+            yield (
+                f"nll_samples={self.nll_samples}: model={self.model.name} is a deterministic"
+                " autoencoder, whose code has no density, so there is no p(x); take nll_samples=0"
+            )
         if self.manifold_range is not None and self.manifold_range[0] >= self.manifold_range[1]:
             yield f"manifold_range={self.manifold_range}: the lower number must come first"
         if self.dataset.val_size == 0 and self.patience is not None:

@@ -132,7 +132,8 @@ class Run:
             if key in swept or (key not in HOW_KEYS and "suggested" not in key)
         }
         # `add_hparams` would write them into a folder, and so a run, of their own
-        experiment, start, self.end = hparams(row, dict.fromkeys(FINAL_METRICS, 0.0))
+        final = (*FINAL_METRICS, "test/nll") if config.nll_samples else FINAL_METRICS
+        experiment, start, self.end = hparams(row, dict.fromkeys(final, 0.0))
         plugin_data = experiment.value[0].metadata.plugin_data
         content = HParamsPluginData.FromString(plugin_data.content)
         for info in content.experiment.hparam_infos:

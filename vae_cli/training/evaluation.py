@@ -1,5 +1,6 @@
 """Measure a model on a whole split: the ELBO and its terms, KL by dimension, active units."""
 
+import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,13 +8,16 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from vae_cli.data.dataset import Data, Split, generator
+from vae_cli.vae.likelihoods import Likelihood
 from vae_cli.vae.objectives import Weight
 from vae_cli.vae.vae import VAE
 
 BATCH = 250  # fixed: the noise, and with it the numbers, depend on the seed alone; a loss that is
 # no mean over examples is measured in the training's batches, so that it compares with training
+VALUES = 2**22  # numbers that are kept at a time: memory does not grow with N or K
 ACTIVE_VARIANCE = 0.01  # of a posterior mean over the data (Burda et al. 2016, section 5.2)
 
 
@@ -21,7 +25,7 @@ ACTIVE_VARIANCE = 0.01  # of a posterior mean over the data (Burda et al. 2016, 
 class Evaluation:
     """The numbers of a model on a split."""
 
-    metrics: dict[str, float]  # loss, reconstruction, kl, elbo: nats an example
+    metrics: dict[str, float]  # loss, reconstruction, kl, elbo and others: nats an example
     kl: Tensor | None  # [Z] mean KL of each dimension, nats; None: the prior has only their sum
     mean_variance: Tensor  # [Z] variance over the data of the posterior mean
 
@@ -34,6 +38,13 @@ class Evaluation:
         """The numbers by their names in metrics.jsonl and summary.json, such as val/elbo."""
         numbers = self.metrics | {"active_units": self.active_units}
         return {f"{split}/{name}": number for name, number in numbers.items()}
+
+    def rows(self, split: str) -> dict[str, str]:
+        """The numbers as rows of a table, by names such as 'val elbo'."""
+        units = {"nll": " nats", "elbo": " nats (beta = 1)"}
+        terms = [t for t in ("nll", "bound", "elbo", "reconstruction", "kl") if t in self.metrics]
+        rows = {f"{split} {t}": f"{self.metrics[t]:.3f}{units.get(t, '')}" for t in terms}
+        return rows | {"active units": f"{self.active_units} of {len(self.mean_variance)}"}
 
 
 @dataclass(frozen=True)
@@ -100,6 +111,69 @@ def encode(vae: VAE, data: Data, split: Split, seed: int) -> Codes:
     kls = [kl.by_dimension for kl in exact if kl and kl.by_dimension is not None]
     mean, stddev = torch.cat([p.mean for p in parts]), torch.cat([p.stddev for p in parts])
     return Codes(mean.cpu(), stddev.cpu(), torch.cat(kls).cpu() if kls else None)
+
+
+def log_likelihoods(
+    vae: VAE, data: Data, split: Split, count: int, seed: int, order: Tensor | None = None
+) -> list[Tensor]:
+    """Estimate log p(x) of a split as `log_likelihood` does, or of its examples `order` [M].
+
+    The seed decides noise and binarisation (`Data.fixed`). -> log p(x) in nats and the effective
+    number of codes, each [M] float64 on the CPU.
+    """
+    source, total = generator(split.x.device, seed, "nll"), len(split if order is None else order)
+    batches = data.fixed(split, seed).batches(order, BATCH)
+    bar = tqdm(batches, "log p(x)", math.ceil(total / BATCH), disable=None, leave=False)
+    parts = [log_likelihood(vae, data.prepare(raw, source), count, source) for raw in bar]
+    return [torch.cat(part) for part in zip(*parts, strict=True)]
+
+
+class InFloat64(Likelihood):
+    """A copy of a likelihood that computes in float64 (on Apple's GPUs, which lack it, in float32).
+
+    levels: give the probability of 8-bit grey levels in place of their density.
+    """
+
+    def __init__(self, likelihood: Likelihood, levels: bool = False) -> None:
+        nn.Module.__init__(self)
+        self.inner, self.levels = copy.deepcopy(likelihood), levels
+
+    def log_prob(self, x: Tensor, params: Tensor) -> Tensor:
+        dtype = torch.float32 if params.device.type == "mps" else torch.float64
+        double = self.inner.to(dtype)
+        compute = double.log_mass if self.levels else double.log_prob
+        parts = zip(x.to(dtype).split(10), params.split(10, 1), strict=True)  # to save memory
+        return torch.cat([compute(part, raw.to(dtype)) for part, raw in parts], 1)
+
+
+@torch.no_grad()
+def log_likelihood(vae: VAE, x: Tensor, count: int, source: torch.Generator) -> list[Tensor]:
+    """Estimate log p(x) as log (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x), z_k ~ q(z|x), K = count.
+
+    In expectation a lower bound that grows with K (Burda et al. 2016, section 5). The networks run
+    in their own precision, all densities and sums in float64. x [N, *shape] -> log p(x), and the
+    effective number of codes (sum w)^2 / sum w^2 (Kong 1992), [N] float64 on the CPU. Raises
+    TypeError for a plain autoencoder, whose codes have no density.
+    """
+    results = []
+    with evaluating(vae):
+        likelihood = InFloat64(vae.likelihood)
+        for examples in x.split(50):
+            posterior = vae.encode(examples)
+            first = torch.full((len(examples),), -math.inf, dtype=torch.float64)
+            second = first.clone()  # log-sum-exp of the weights, and of their squares
+            portion = max(1, VALUES // examples.numel())
+            for begin in range(0, count, portion):
+                shape = (min(portion, count - begin), len(examples), vae.latent_dim)
+                z = posterior.sample(torch.randn(shape, generator=source, device=x.device)).z
+                log_weight = likelihood.log_prob(examples, vae.decode(z)).cpu()  # [K, B]
+                z = z.to(log_weight.dtype)  # so that the densities of codes are float64 too
+                log_ratio = vae.prior.log_prob(z, vae.encode) - posterior.log_prob(z)
+                log_weight = log_weight.double() + log_ratio.cpu().double()
+                first = torch.logaddexp(first, log_weight.logsumexp(0))
+                second = torch.logaddexp(second, (2 * log_weight).logsumexp(0))
+            results.append((first - math.log(count), (2 * first - second).exp()))
+    return [torch.cat(part) for part in zip(*results, strict=True)]
 
 
 @contextmanager

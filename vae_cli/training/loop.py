@@ -21,7 +21,7 @@ from vae_cli.runs.folder import Run
 from vae_cli.runs.interrupt import Interrupt, Interrupted, interruptible
 from vae_cli.runs.saved import has_checkpoint, read_summary
 from vae_cli.training import build, distributed
-from vae_cli.training.evaluation import Evaluation, evaluate, trouble
+from vae_cli.training.evaluation import Evaluation, evaluate, log_likelihoods, trouble
 from vae_cli.training.state import TrainState
 from vae_cli.training.step import Engine, engine_for, stop_if_not_finite
 
@@ -159,14 +159,15 @@ def train(
     build.prepare_process(config)
     with distributed.joined(config):
         device = build.device_of(config.device)
-        saved, status = distributed.from_first(lambda: former(folder))
+        saved, summary = distributed.from_first(lambda: former(folder))
         data = build.load_data(config, saved.get("data")).to(device)
         state = TrainState(config, data, device)
         several = distributed.size() > 1
         engine = (distributed.SharedEngine if several else engine_for)(state, data, config)
         if saved:
             state.load_state_dict(saved)
-        if status == "completed" and state.is_finished(config):
+        measured = config.nll_samples in (0, summary.get("nll_samples"))
+        if summary.get("status") == "completed" and state.is_finished(config) and measured:
             console.say(f"{folder} is finished: {state.epoch} epochs; give more with epochs=N")
             return
         run = Run(folder, config, state.epoch, state.step, swept)
@@ -194,10 +195,10 @@ def train(
                 raise
 
 
-def former(folder: Path) -> tuple[checkpoint.State, str | None]:
-    """Return the newest checkpoint in a run folder, {} without one, and the status of the run."""
+def former(folder: Path) -> tuple[checkpoint.State, dict[str, Any]]:
+    """Return the newest checkpoint in a run folder, {} without one, and its summary.json."""
     saved = checkpoint.load_newest(folder / "checkpoints")[0] if has_checkpoint(folder) else {}
-    return saved, read_summary(folder).get("status")
+    return saved, read_summary(folder)
 
 
 def greet(training: Training) -> None:
@@ -224,37 +225,37 @@ def greet(training: Training) -> None:
 
 def finish(training: Training) -> None:
     """Measure the best weights on the test set, once; keep them and say how good they are."""
-    data, state, run = training.data, training.state, training.run
+    data, state, run, config = training.data, training.state, training.run, training.config
     if data.val is None or not run.best.exists():  # without validation the last epoch is the best
         state.best_epoch = state.epoch
         training.keep(best=True)
     state.measured.load_state_dict(checkpoint.load(run.best)["vae"])
     evaluation = training.measure(data.test)
+    if count := config.nll_samples:
+        log_p, _ = log_likelihoods(state.measured, data, data.test, count, config.seed)
+        evaluation.metrics["nll"] = -float(log_p.mean())
     final = evaluation.named("test")
     run.log_steps(state.step, final)
     about = {"data": data.identity, "epoch": state.best_epoch}
     checkpoint.save_weights(run.weights, state.measured.state_dict(), about)
-    rows = {"best epoch": f"{state.best_epoch} of {state.epoch}"}
-    terms = ("bound", "elbo", "reconstruction", "kl")
-    for term in (name for name in terms if f"test/{name}" in final):
-        rows[f"test {term}"] = f"{final[f'test/{term}']:.3f}"
-    rows["test elbo"] += " nats (beta = 1)"
-    rows["active units"] = f"{evaluation.active_units} of {len(evaluation.mean_variance)}"
-    rows["seconds"] = f"{state.seconds:.1f}"
-    print(console.table(rows), flush=True)  # before pictures are drawn, which takes a while
+    rows = {"best epoch": f"{state.best_epoch} of {state.epoch}"} | evaluation.rows("test")
+    print(
+        console.table(rows | {"seconds": f"{state.seconds:.1f}"}), flush=True
+    )  # before pictures are drawn, which takes a while
     training.tell("end", evaluation)
     last = run.history[-1]
     training.close(
         "completed",
         best_epoch=state.best_epoch,
+        nll_samples=count,
         examples_per_second=last["perf/examples_per_second"],
         metrics={k: v for k, v in last.items() if k.startswith(("train/", "val/"))} | final,
         kl_by_dimension=None if evaluation.kl is None else evaluation.kl.tolist(),
     )
     print(f"\n  {run.folder}\n  tensorboard --logdir {shlex.quote(str(run.folder))}", flush=True)
-    if training.config.is_generative and evaluation.active_units == 0:
+    if config.is_generative and evaluation.active_units == 0:
         console.say(
             "warning: the posterior has collapsed: no latent dimension carries information. Lower"
-            f" beta (now {training.config.beta:g}), warm it up with beta_schedule=warmup, lower"
+            f" beta (now {config.beta:g}), warm it up with beta_schedule=warmup, lower"
             " optimizer.lr, or check that the data varies."
         )
