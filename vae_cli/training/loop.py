@@ -203,19 +203,18 @@ def former(folder: Path) -> tuple[checkpoint.State, dict[str, Any]]:
 
 def greet(training: Training) -> None:
     """Say what is trained, on what, where; note the device and the sizes in summary.json."""
-    config, data, place = training.config, training.data, training.data.train.x.device
+    config, data, state = training.config, training.data, training.state
+    place, how = data.train.x.device, f"{config.epochs} epochs"
+    how = f"going on after epoch {state.epoch}" if state.step else how
     threads = f"{platform.machine()}, {torch.get_num_threads()} threads"
     device = f"{place} ({torch.cuda.get_device_name(place) if place.type == 'cuda' else threads})"
     device += f", {distributed.size()} processes" if distributed.size() > 1 else ""
-    parameters = sum(parameter.numel() for parameter in training.state.parameters)
+    parameters = sum(parameter.numel() for parameter in state.parameters)
     training.run.write_summary(device=device, parameters=parameters, data=data.identity)
     if not config.is_generative and config.beta != 1:
-        console.say(
-            f"warning: beta={config.beta:g} has no effect: an autoencoder has no KL to weigh"
-        )
+        line = "has no effect: an autoencoder has no KL to weigh"
+        console.say(f"warning: beta={config.beta:g} {line}")
     val = "" if data.val is None else f" + {len(data.val):,} validation"
-    done = training.state.epoch
-    how = f"going on after epoch {done}" if training.state.step else f"{config.epochs} epochs"
     console.say(
         f"{config.model.name} on {config.dataset.name}: {len(data.train):,} training{val} +"
         f" {len(data.test):,} test examples of shape {'x'.join(map(str, data.shape))},"
