@@ -1,0 +1,141 @@
+"""A setting changes the training beside every choice of the other groups, or it is refused."""
+
+import math
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+import torch
+
+from vae_cli.config.check import typed
+from vae_cli.config.compose import plain_settings
+from vae_cli.config.registry import SCHEMAS
+from vae_cli.config.settings import Config
+from vae_cli.console import UserError
+from vae_cli.data.dataset import Data
+from vae_cli.training.build import load_data
+from vae_cli.training.evaluation import evaluate
+from vae_cli.training.state import TrainState
+from vae_cli.training.step import Now, train_step
+
+from .test_contract import CHOICES, DATA
+
+SMALL = ("model.latent_dim=3", "epochs=12")  # 24 steps: every schedule's default comes to its end
+WIDTHS = {"mlp": "model.hidden_sizes=[9]", "conv": "model.channels=[4,8]"}
+TOP = {"beta": 1.0, "ema": None, "grad_clip": None}  # settings without a group that change numbers
+# beta of an autoencoder is warned of: test_a_beta_without_effect_is_said
+WARNED = {(*("", "beta"), *pair) for pair in [("model", "ae"), ("model", "conv_ae")]}
+WARNED |= {("", "beta", "posterior", "point")}
+
+Settings = dict[str, Any]
+
+
+@cache
+def chosen(group: str, choice: str) -> Settings:
+    """All plain settings where one choice is made."""
+    words = [f"{group}={choice}"] if group else []
+    kind = "conv" if choice.startswith("conv") else "mlp"
+    return plain_settings("config", [*DATA, *SMALL, *words, WIDTHS[kind]])
+
+
+def together(group: str, choice: str, other: str, second: str) -> Settings:
+    """All plain settings where two choices are made, with what each brings along."""
+    base = chosen("", "")
+    changes = {k: v for k, v in chosen(other, second).items() if v != base[k]}
+    own = {k: v for k, v in chosen(group, choice).items() if v != base[k]}
+    return base | changes | own | ({other: changes[other]} if other in changes else {})
+
+
+def others(setting: Any, annotation: Any) -> Iterator[Any]:
+    """Other values that a setting may have."""
+    if get_origin(annotation) is Literal:
+        yield from (value for value in get_args(annotation) if value != setting)
+    elif isinstance(setting, bool):
+        yield not setting
+    elif isinstance(setting, int | float):
+        kind = type(setting)
+        yield from (kind(value) for value in (2 * setting, setting / 2, 0.8, 0.25, 2, 1))
+    elif isinstance(setting, list):
+        yield [value + 1 for value in setting]
+    else:
+        yield from (2, 0.25)
+
+
+def settings_of(group: str, choice: str) -> dict[str, tuple[Any, Any]]:
+    """Name, value and type of each setting of a choice."""
+    if not group:
+        fields, node = {name: Config.model_fields[name] for name in TOP}, chosen("", "")
+    else:
+        fields, node = SCHEMAS[group, choice].model_fields, chosen(group, choice)[group]
+    names = (name for name in fields if name != "name")
+    return {name: (node[name], fields[name].annotation) for name in names}
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    return load_data(typed(chosen("", "")))
+
+
+def numbers(config: Config, data: Data) -> list[float]:
+    """What three updates, a validation and the learning rate of every step give."""
+    state, noise = TrainState(config, data, torch.device("cpu")), torch.Generator().manual_seed(0)
+    found: list[Any] = [state.schedules(step)[2] for step in range(24)]
+    for step in (0, 9, 17):
+        state.step = step
+        now = Now(*torch.tensor(state.schedules(step)))
+        x = data.prepare(data.train.x[:15], noise)
+        found += train_step(state, state.vae, x, noise, now, config).values()
+    beta, capacity, _ = state.schedules(state.step)
+    # one batch, whose noise is equal in whatever batches a loss is measured
+    batch = data.train.take(torch.arange(15))
+    found += evaluate(state.measured, data, batch, beta, 0, capacity).metrics.values()
+    for _ in range(100 if config.scheduler.name == "plateau" else 0):
+        state.lr.observe(False)
+        found.append(state.schedules(0)[2])
+    return [float(number) for number in found]
+
+
+def config_of(settings: Settings) -> Config | None:
+    """The checked settings, or None where they are refused."""
+    try:
+        return typed(settings)
+    except UserError:
+        return None
+
+
+PAIRS = [
+    (group, choice, other)
+    for group, choices in [("", [""]), *CHOICES.items()]
+    for choice in choices
+    for other in CHOICES
+    if other != group and settings_of(group, choice)
+]
+
+
+@pytest.mark.parametrize(("group", "choice", "other"), PAIRS)
+def test_a_setting_changes_the_numbers_or_is_refused(data, group, choice, other):
+    effective = set()
+    for second in CHOICES[other]:
+        settings = together(group, choice, other, second)
+        if (config := config_of(settings)) is None:
+            continue
+        before = numbers(config, data)
+        for name, (value, annotation) in settings_of(group, choice).items():
+            values = (another for another in others(value, annotation) if another != value)
+            nodes = (settings[group] | {name: v} if group else v for v in values)
+            changed = [config_of(settings | {group or name: node}) for node in nodes]
+            accepted = [new for new in changed if new is not None]
+            if any(differ(before, numbers(new, data)) for new in accepted):
+                effective.add(name)
+            elif (group, name, other, second) not in WARNED:
+                assert not accepted, f"{group}={choice}: {name} has no effect with {other}={second}"
+    assert effective == settings_of(group, choice).keys()
+
+
+def differ(before: list[float], after: list[float]) -> bool:
+    """Whether two lists of numbers differ; NaN equals NaN."""
+    if len(before) != len(after):  # another objective logs other terms
+        return True
+    pairs = zip(before, after, strict=True)
+    return any(a != b and not (math.isnan(a) and math.isnan(b)) for a, b in pairs)
