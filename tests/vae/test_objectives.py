@@ -7,12 +7,11 @@ from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from vae_cli.config import losses
 from vae_cli.config.networks import MixtureConfig, StandardNormalConfig
-from vae_cli.config.registry import Component
-from vae_cli.console import UserError
-from vae_cli.vae.latent import DiagonalGaussian, Point, Posterior, Prior
 from vae_cli.vae.objectives import Drawn, Objective, Weight
+from vae_cli.vae.posteriors import DiagonalGaussian, Point, Posterior
+from vae_cli.vae.priors import Examples, Prior
 
-NORMAL = StandardNormalConfig(name="standard_normal").build(2)
+NORMAL = StandardNormalConfig(name="standard_normal").build(2, (4,))
 ELBO = losses.ElboConfig(name="elbo", num_samples=1, free_bits=0.0).build()
 IWAE = losses.IWAEConfig(name="iwae", num_samples=1).build()
 TCVAE = losses.BetaTCVAEConfig(name="beta_tcvae", num_samples=1, estimator="batch").build()
@@ -27,7 +26,8 @@ def drawn(posterior: Posterior, samples: int = 1, prior: Prior = NORMAL) -> Draw
     """A batch with random codes and likelihoods, of priors that are not made of posteriors."""
     noise = torch.randn(samples, *posterior.mean.shape, dtype=posterior.mean.dtype)
     log_likelihood = torch.randn(noise.shape[:2])
-    return Drawn(posterior, posterior.sample(noise), log_likelihood, prior, encode=Point)
+    x = torch.zeros(len(posterior.mean), 4)
+    return Drawn(x, posterior, posterior.sample(noise), log_likelihood, prior, encode=Point)
 
 
 def gaussian(batch: int = 6) -> DiagonalGaussian:
@@ -36,7 +36,7 @@ def gaussian(batch: int = 6) -> DiagonalGaussian:
 
 
 def mixture(components: int) -> Prior:
-    return MixtureConfig(name="mixture", components=components).build(2)
+    return MixtureConfig(name="mixture", components=components).build(2, (4,))
 
 
 def test_elbo_is_reconstruction_plus_beta_kl_in_nats_an_example():
@@ -146,7 +146,7 @@ def test_total_correlation_of_a_gaussian_aggregate(rho):
 def stratified(examples: int) -> Objective:
     config = losses.BetaTCVAEConfig(name="beta_tcvae", num_samples=1, estimator="stratified")
     objective = config.build()
-    objective.learn_from(examples)
+    objective.learn_from(Examples(examples, torch.zeros))
     return objective
 
 
@@ -244,26 +244,3 @@ def test_an_estimated_kl_below_zero_is_not_turned_around():
     free = ELBO(batch, weight(0.0)).loss
     close(ELBO(batch, weight(2.0)).loss - free, torch.tensor(-0.5))
     close(ELBO(batch, weight(2.0, capacity=1.0)).loss - free, torch.tensor(2 * 1.25))
-
-
-def follow(config: Component, betas: dict, final: int, capacities: dict) -> None:
-    schedule = config.build(4.0, 10, 20)  # beta, steps of an epoch, epochs
-    assert {step: schedule.beta_at(step) for step in betas} == betas
-    assert {step: schedule.capacity_at(step) for step in capacities} == capacities
-    assert schedule.final_step == final
-
-
-def test_the_weight_of_the_kl_by_step():
-    follow(losses.ConstantBetaConfig(name="constant"), {0: 4, 5: 4, 1000: 4}, 0, {7: 0})
-    warmup = losses.WarmupBetaConfig(name="warmup", start=0.0, epochs=2.0, steps=None)
-    follow(warmup, {0: 0, 5: 1, 10: 2, 20: 4, 21: 4}, 20, {7: 0})
-    warmup = losses.WarmupBetaConfig(name="warmup", start=2.0, epochs=2.0, steps=4)
-    follow(warmup, {0: 2, 1: 2.5, 2: 3, 3: 3.5, 4: 4, 5: 4}, 4, {7: 0})
-    with pytest.raises(UserError, match=r"beta_schedule\.steps=4"):
-        warmup.build(3.0, 3, 1)  # longer than the training
-    # 200 steps, cycles of 100, each with a rise of 50
-    cyclical = losses.CyclicalBetaConfig(name="cyclical", cycles=2, rise=0.5)
-    betas = {0: 0, 25: 2, 50: 4, 99: 4, 100: 0, 125: 2, 150: 4, 199: 4, 225: 4}
-    follow(cyclical, betas, 150, {7: 0})
-    capacity = losses.CapacityBetaConfig(name="capacity", capacity=8.0, epochs=2.0)
-    follow(capacity, {0: 4, 10: 4, 30: 4}, 20, {0: 0, 10: 4, 20: 8, 30: 8})

@@ -3,7 +3,7 @@ from torch.autograd.functional import jacobian
 
 from vae_cli.config import losses
 from vae_cli.config.networks import MLPConfig
-from vae_cli.vae.latent import Point
+from vae_cli.vae.posteriors import Point
 
 
 def test_the_contractive_term_and_its_gradient_are_those_of_autograds_jacobian():

@@ -3,8 +3,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from vae_cli.vae.latent import Encode, Prior
 from vae_cli.vae.objectives import Weight
+from vae_cli.vae.posteriors import Encode
+from vae_cli.vae.priors import Prior
 from vae_cli.vae.vae import VAE, build_vae
 
 WEIGHT = Weight(torch.tensor(2.0), torch.tensor(0.0))
@@ -81,7 +82,7 @@ class MadeOfPosteriors(Prior):
 @pytest.mark.parametrize("objective", ["elbo", "iwae"])
 def test_a_prior_can_be_made_of_posteriors(build, objective):
     vae = build(f"objective={objective}", *CONV)
-    vae.prior = MadeOfPosteriors(vae.prior, 2)
+    vae.prior = MadeOfPosteriors(vae.prior, 2, X.shape[1:])
     loss, metrics = vae(X, torch.randn(1, 5, 2), WEIGHT)
     loss.backward()
     assert metrics["elbo"].isfinite()

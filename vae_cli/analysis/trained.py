@@ -16,7 +16,7 @@ from vae_cli.runs import checkpoint
 from vae_cli.runs.saved import refuse_links_out, saved_config
 from vae_cli.training.build import device_of, load_data
 from vae_cli.training.evaluation import Codes, encode, log_likelihood
-from vae_cli.vae.latent import Posterior
+from vae_cli.vae.posteriors import Posterior
 from vae_cli.vae.vae import VAE, build_vae
 
 

@@ -1,4 +1,4 @@
-"""Schemas of what makes the loss: likelihood, objective, weight of the KL, corruption, penalty."""
+"""Schemas of what makes the loss: likelihood, objective, corruption, penalty."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -129,66 +129,6 @@ class BetaTCVAEConfig(ObjectiveConfig):
     @property
     def of_whole_batch(self) -> bool:
         return True
-
-
-class BetaScheduleConfig(Component):
-    of_whole_batch: ClassVar[bool] = False
-    changes_loss: ClassVar[bool] = True  # so it needs a KL whose weight it can change
-    needs_kl: ClassVar[bool] = False  # as a term of its own in the loss
-
-    def length(self) -> float:
-        """The epochs that the training must have for the schedule to reach its end."""
-        return 0.0
-
-    def problems(self, config: "Config") -> Iterator[str]:
-        if self.changes_loss and not config.posterior.has_density:
-            yield (
-                f"beta_schedule={self.name}: posterior={config.posterior.name} has no KL that"
-                " beta could weigh; use beta_schedule=constant"
-            )
-        if self.needs_kl and not config.objective.has_kl:
-            yield (
-                f"beta_schedule={self.name} has no effect with objective={config.objective.name},"
-                " whose loss does not hold the KL by itself; use objective=elbo"
-            )
-        if self.length() > config.epochs:
-            yield (
-                f"beta_schedule.epochs={self.length():g}: the warm-up is longer than the training"
-                f" (epochs={config.epochs}), so beta would never be reached"
-            )
-
-
-@register("beta_schedule", "constant", builds="vae_cli.vae.objectives:constant")
-class ConstantBetaConfig(BetaScheduleConfig):
-    changes_loss: ClassVar[bool] = False
-
-
-@register("beta_schedule", "warmup", builds="vae_cli.vae.objectives:warmup")
-class WarmupBetaConfig(BetaScheduleConfig):
-    start: float = Field(ge=0)
-    epochs: float = Field(gt=0)
-    steps: int | None = Field(ge=1)
-
-    def length(self) -> float:
-        return self.epochs if self.steps is None else 0.0
-
-
-@register("beta_schedule", "cyclical", builds="vae_cli.vae.objectives:cyclical")
-class CyclicalBetaConfig(BetaScheduleConfig):
-    uses_epochs = True
-    cycles: int = Field(ge=1)
-    rise: float = Field(gt=0, le=1)
-
-
-@register("beta_schedule", "capacity", builds="vae_cli.vae.objectives:capacity")
-class CapacityBetaConfig(BetaScheduleConfig):
-    needs_kl: ClassVar[bool] = True
-    of_whole_batch: ClassVar[bool] = True
-    capacity: float = Field(ge=0)
-    epochs: float = Field(gt=0)
-
-    def length(self) -> float:
-        return self.epochs
 
 
 @register("corruption", "none", builds="vae_cli.vae.regularizers:clean")

@@ -48,12 +48,12 @@ class PosteriorConfig(Component):
     has_density: ClassVar[bool] = True  # False: a point for a posterior, a plain autoencoder
 
 
-@register("posterior", "gaussian", builds="vae_cli.vae.latent:GaussianHead")
+@register("posterior", "gaussian", builds="vae_cli.vae.posteriors:GaussianHead")
 class GaussianPosteriorConfig(PosteriorConfig):
     """No settings of its own."""
 
 
-@register("posterior", "point", builds="vae_cli.vae.latent:PointHead")
+@register("posterior", "point", builds="vae_cli.vae.posteriors:PointHead")
 class PointPosteriorConfig(PosteriorConfig):
     has_density: ClassVar[bool] = False
 
@@ -70,12 +70,12 @@ class PriorConfig(Component):
             )
 
 
-@register("prior", "standard_normal", builds="vae_cli.vae.latent:StandardNormal")
+@register("prior", "standard_normal", builds="vae_cli.vae.priors:StandardNormal")
 class StandardNormalConfig(PriorConfig):
     factorised: ClassVar[bool] = True
     needs_density: ClassVar[bool] = False
 
 
-@register("prior", "mixture", builds="vae_cli.vae.latent:Mixture")
+@register("prior", "mixture", builds="vae_cli.vae.priors:Mixture")
 class MixtureConfig(PriorConfig):
     components: int = Field(ge=1)

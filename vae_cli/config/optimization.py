@@ -1,4 +1,4 @@
-"""Schemas of the optimisers and of the learning rate over the training."""
+"""Schemas of the optimisers, and of the learning rate and beta over the training."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -90,3 +90,63 @@ class PlateauLRConfig(Component):
     def problems(self, config: "Config") -> Iterator[str]:
         if config.dataset.val_size == 0:
             yield f"scheduler={self.name} needs validation data and dataset.val_size=0"
+
+
+class BetaScheduleConfig(Component):
+    of_whole_batch: ClassVar[bool] = False
+    changes_loss: ClassVar[bool] = True  # so it needs a KL whose weight it can change
+    needs_kl: ClassVar[bool] = False  # as a term of its own in the loss
+
+    def length(self) -> float:
+        """The epochs that the training must have for the schedule to reach its end."""
+        return 0.0
+
+    def problems(self, config: "Config") -> Iterator[str]:
+        if self.changes_loss and not config.posterior.has_density:
+            yield (
+                f"beta_schedule={self.name}: posterior={config.posterior.name} has no KL that"
+                " beta could weigh; use beta_schedule=constant"
+            )
+        if self.needs_kl and not config.objective.has_kl:
+            yield (
+                f"beta_schedule={self.name} has no effect with objective={config.objective.name},"
+                " whose loss does not hold the KL by itself; use objective=elbo"
+            )
+        if self.length() > config.epochs:
+            yield (
+                f"beta_schedule.epochs={self.length():g}: the warm-up is longer than the training"
+                f" (epochs={config.epochs}), so beta would never be reached"
+            )
+
+
+@register("beta_schedule", "constant", builds="vae_cli.vae.schedules:constant")
+class ConstantBetaConfig(BetaScheduleConfig):
+    changes_loss: ClassVar[bool] = False
+
+
+@register("beta_schedule", "warmup", builds="vae_cli.vae.schedules:warmup")
+class WarmupBetaConfig(BetaScheduleConfig):
+    start: float = Field(ge=0)
+    epochs: float = Field(gt=0)
+    steps: int | None = Field(ge=1)
+
+    def length(self) -> float:
+        return self.epochs if self.steps is None else 0.0
+
+
+@register("beta_schedule", "cyclical", builds="vae_cli.vae.schedules:cyclical")
+class CyclicalBetaConfig(BetaScheduleConfig):
+    uses_epochs = True
+    cycles: int = Field(ge=1)
+    rise: float = Field(gt=0, le=1)
+
+
+@register("beta_schedule", "capacity", builds="vae_cli.vae.schedules:capacity")
+class CapacityBetaConfig(BetaScheduleConfig):
+    needs_kl: ClassVar[bool] = True
+    of_whole_batch: ClassVar[bool] = True
+    capacity: float = Field(ge=0)
+    epochs: float = Field(gt=0)
+
+    def length(self) -> float:
+        return self.epochs

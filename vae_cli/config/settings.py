@@ -12,9 +12,9 @@ from pydantic import AfterValidator, Field, SerializeAsAny
 from pydantic_core import PydanticCustomError
 
 from vae_cli.config.datasets import DatasetConfig
-from vae_cli.config.losses import BetaScheduleConfig, LikelihoodConfig, ObjectiveConfig
+from vae_cli.config.losses import LikelihoodConfig, ObjectiveConfig
 from vae_cli.config.networks import ModelConfig, PosteriorConfig, PriorConfig
-from vae_cli.config.optimization import OptimizerConfig
+from vae_cli.config.optimization import BetaScheduleConfig, OptimizerConfig
 from vae_cli.config.registry import HOW, HOW_FAR, Component, Schema
 
 DEVICES = "auto, cpu, cuda, cuda:N or mps"

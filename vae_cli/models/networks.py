@@ -24,8 +24,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 class Autoencoder(nn.Module):
     """An encoder and a decoder, and nothing else: no distribution, no loss, no randomness.
 
-    A head in `vae/latent.py` gives the raw code its meaning, and so decides how wide it is: a VAE
-    and a plain autoencoder can have equal networks. A subclass sets `encoder` and `decoder`.
+    A head in `vae/posteriors.py` gives the raw code its meaning, and so decides how wide it is: a
+    VAE and a plain autoencoder can have equal networks. A subclass sets `encoder` and `decoder`.
     """
 
     encoder: nn.Module

@@ -15,6 +15,7 @@ from vae_cli.config.settings import Config
 from vae_cli.console import RunFailed, UserError
 from vae_cli.data.builtin import default_data_dir
 from vae_cli.data.dataset import Data, fingerprint
+from vae_cli.vae.priors import Examples
 from vae_cli.vae.vae import VAE, build_vae
 
 
@@ -82,7 +83,7 @@ def fresh_vae(config: Config, data: Data) -> VAE:
     vae = build_vae(config, data.shape)
     if config.model.output_bias == "data_mean":
         vae.start_at(*data.mean())
-    vae.objective.learn_from(len(data.train))
+    vae.learn_from(Examples(len(data.train), lambda count: data.some(count, config.seed)))
     return vae
 
 

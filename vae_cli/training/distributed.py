@@ -76,7 +76,9 @@ class SharedEngine(Engine):
         self.module = DistributedDataParallel(state.vae)
         self.parent = os.getppid()
 
-    def shared_loss(self, x: Tensor, noise: Tensor, weight: Weight, seen: Tensor) -> Terms:
+    def shared_loss(
+        self, x: Tensor, noise: Tensor, weight: Weight, seen: Tensor, generator: torch.Generator
+    ) -> Terms:
         """Compute the rows of this process; the metrics are those of the whole batch."""
         rows, part = share(len(x), dist.get_rank(), size())
         terms = self.module(x[rows], noise[:, rows], weight, seen[rows])

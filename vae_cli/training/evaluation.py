@@ -70,7 +70,7 @@ def evaluate(
             x = data.prepare(raw, source)
             noise = torch.randn(vae.noise_shape(len(x)), generator=source, device=x.device)
             posterior = vae.encode(x)
-            for name, term in vae.terms(posterior, x, noise, weight, x).metrics.items():
+            for name, term in vae.terms(posterior, x, noise, weight, x, source).metrics.items():
                 sums[name] = sums.get(name, 0) + term * len(x)
             means.append(posterior.mean)
             if (exact := vae.prior.exact_kl(posterior)) and exact.by_dimension is not None:
@@ -158,6 +158,7 @@ def log_likelihood(vae: VAE, x: Tensor, count: int, source: torch.Generator) -> 
     results = []
     with evaluating(vae):
         likelihood = InFloat64(vae.likelihood)
+        precise = torch.float32 if x.device.type == "mps" else torch.float64
         for examples in x.split(50):
             posterior = vae.encode(examples)
             first = torch.full((len(examples),), -math.inf, dtype=torch.float64)
@@ -165,10 +166,10 @@ def log_likelihood(vae: VAE, x: Tensor, count: int, source: torch.Generator) -> 
             portion = max(1, VALUES // examples.numel())
             for begin in range(0, count, portion):
                 shape = (min(portion, count - begin), len(examples), vae.latent_dim)
-                z = posterior.sample(torch.randn(shape, generator=source, device=x.device)).z
-                log_weight = likelihood.log_prob(examples, vae.decode(z)).cpu()  # [K, B]
-                z = z.to(log_weight.dtype)  # so that the densities of codes are float64 too
-                log_ratio = vae.prior.log_prob(z, vae.encode) - posterior.log_prob(z)
+                noise = torch.randn(shape, generator=source, device=x.device)
+                code = posterior.sample(noise.to(precise))  # so that its densities are precise too
+                log_weight = likelihood.log_prob(examples, vae.decode(code.z.float())).cpu()
+                log_ratio = vae.prior.log_prob(code.z, vae.encode) - code.log_q()  # [K, B]
                 log_weight = log_weight.double() + log_ratio.cpu().double()
                 first = torch.logaddexp(first, log_weight.logsumexp(0))
                 second = torch.logaddexp(second, (2 * log_weight).logsumexp(0))

@@ -13,8 +13,8 @@ from vae_cli.console import UserError
 from vae_cli.data.dataset import Data
 from vae_cli.training.build import fresh_vae
 from vae_cli.training.optimization import Averaged, LearningRate
-from vae_cli.vae.objectives import Schedule
 from vae_cli.vae.regularizers import Corruption
+from vae_cli.vae.schedules import Schedule
 from vae_cli.vae.vae import VAE
 
 

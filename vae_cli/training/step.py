@@ -14,8 +14,8 @@ from vae_cli.runs.interrupt import Interrupt
 from vae_cli.training.state import TrainState
 from vae_cli.vae.objectives import Terms, Weight
 
-# (x, noise, weight, seen) -> loss and metrics: the forward pass of the VAE, as an engine runs it
-Loss = Callable[[Tensor, Tensor, Weight, Tensor], Terms]
+# (x, noise, weight, seen, generator) -> loss and metrics: the forward pass, as an engine runs it
+Loss = Callable[[Tensor, Tensor, Weight, Tensor, torch.Generator], Terms]
 WARM_UP = 3  # steps before a recording: cuDNN, cuBLAS, autotuning and the optimiser need them
 
 
@@ -36,7 +36,7 @@ def train_step(
     seen = state.corruption(x, generator)  # [B, *shape], what the encoder gets
     skipping = config.on_nonfinite == "skip"
     buffers = [buffer.clone() for buffer in vae.buffers()] if skipping else []
-    terms = loss(x, noise, Weight(now.beta, now.capacity), seen)
+    terms = loss(x, noise, Weight(now.beta, now.capacity), seen, generator)
     for parameter in parameters:
         parameter.grad = None
     terms.loss.backward()

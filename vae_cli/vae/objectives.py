@@ -1,11 +1,10 @@
-"""How codes and their densities become a loss, in nats an example, and how the KL weighs in it.
+"""How codes and their densities become a loss, in nats an example.
 
 Shapes: B examples, K codes for an example, Z latent dimensions.
 """
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,19 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from vae_cli.config import losses
-from vae_cli.console import UserError
-from vae_cli.vae.latent import KL, Code, DiagonalGaussian, Encode, Posterior, Prior
+from vae_cli.vae.posteriors import Code, DiagonalGaussian, Encode, Posterior
+from vae_cli.vae.priors import KL, Examples, Prior
 
 
 @dataclass
 class Drawn:
     """A batch as an objective sees it. Densities and KL are computed only when asked for."""
 
+    x: Tensor  # [B, *shape]
     posterior: Posterior
     code: Code
     log_likelihood: Tensor  # [K, B] log p(x|z) in nats
     prior: Prior
     encode: Encode
+    generator: torch.Generator | None = None  # for an objective that draws more
     _log_ratio: Tensor | None = None  # cached by hand: torch.compile takes no cached_property
 
     @property
@@ -65,8 +66,8 @@ class Objective(nn.Module, ABC):
         super().__init__()
         self.num_samples = config.num_samples  # K
 
-    def learn_from(self, examples: int) -> None:
-        """Take note of how many training examples there are, before the first update."""
+    def learn_from(self, examples: Examples) -> None:
+        """Take what the objective needs of the training set, before the first update."""
 
     @abstractmethod
     def forward(self, drawn: Drawn, weight: Weight) -> Terms:
@@ -140,9 +141,9 @@ class BetaTCVAE(Objective):
         if self.stratified:  # kept with the weights: evaluation takes the N of the training
             self.register_buffer("examples", torch.tensor(math.nan))
 
-    def learn_from(self, examples: int) -> None:
+    def learn_from(self, examples: Examples) -> None:
         if self.stratified:
-            self.examples.fill_(examples)
+            self.examples.fill_(examples.size)
 
     def forward(self, drawn: Drawn, weight: Weight) -> Terms:
         assert isinstance(drawn.posterior, DiagonalGaussian)
@@ -168,54 +169,3 @@ def terms(loss: Tensor, reconstruction: Tensor, kl: Tensor, **others: Tensor) ->
     metrics = {name: number.detach() for name, number in numbers.items()}
     metrics["elbo"] = -(metrics["reconstruction"] + metrics["kl"])
     return Terms(loss, metrics | {name: number.detach() for name, number in others.items()})
-
-
-class Schedule(NamedTuple):
-    """The weight of the KL as functions of the step, so that a resume needs no state.
-
-    The loss has beta |KL - capacity|. A step counts updates from 0 over the whole training. Each
-    builder takes its schema, the beta of the configuration, the steps of an epoch and the epochs.
-    """
-
-    beta_at: Callable[[int], float]
-    capacity_at: Callable[[int], float] = lambda step: 0.0  # the KL that costs nothing, in nats
-    final_step: int = 0  # from here on the weight is the one that was asked for
-
-
-def constant(config: losses.ConstantBetaConfig, beta: float, steps: int, epochs: int) -> Schedule:
-    """Keep beta at every step."""
-    return Schedule(lambda step: beta)
-
-
-def warmup(config: losses.WarmupBetaConfig, beta: float, steps: int, epochs: int) -> Schedule:
-    """Rise linearly from `start` to beta (Bowman et al. 2016, Sonderby et al. 2016).
-
-    Raises UserError for a rise that is longer than the training.
-    """
-    final = config.steps or max(1, round(config.epochs * steps))
-    if final > epochs * steps:
-        raise UserError(
-            f"beta_schedule.steps={final}: the warm-up is longer than the training"
-            f" ({epochs} epochs of {steps} steps), so beta would never be reached"
-        )
-    rise = beta - config.start
-    return Schedule(lambda step: config.start + min(1.0, step / final) * rise, final_step=final)
-
-
-def cyclical(config: losses.CyclicalBetaConfig, beta: float, steps: int, epochs: int) -> Schedule:
-    """Rise linearly from 0, then stay at beta, in each of `cycles` equal parts of the training
-    (Fu et al. 2019, equation 6)."""
-    length = epochs * steps / config.cycles  # steps
-    rise = config.rise * length
-
-    def beta_at(step: int) -> float:
-        cycle = min(int(step / length), config.cycles - 1)
-        return beta * min(1.0, (step - cycle * length) / rise)
-
-    return Schedule(beta_at, final_step=math.ceil((config.cycles - 1) * length + rise))
-
-
-def capacity(config: losses.CapacityBetaConfig, beta: float, steps: int, epochs: int) -> Schedule:
-    """Keep beta on |KL - C| while C rises linearly from 0 (Burgess et al. 2018)."""
-    final = max(1, round(config.epochs * steps))
-    return Schedule(lambda step: beta, lambda step: config.capacity * min(1.0, step / final), final)

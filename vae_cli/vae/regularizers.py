@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vae_cli.config import losses as schemas
-from vae_cli.vae.latent import Encode
+from vae_cli.vae.posteriors import Encode
 
 
 class Penalty(NamedTuple):

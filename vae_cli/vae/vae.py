@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from vae_cli.config.settings import Config
 from vae_cli.models.networks import Autoencoder
-from vae_cli.vae.latent import Head, Posterior, Prior
 from vae_cli.vae.likelihoods import Likelihood
 from vae_cli.vae.objectives import Drawn, Objective, Terms, Weight
+from vae_cli.vae.posteriors import Head, Posterior
+from vae_cli.vae.priors import Examples, Prior
 from vae_cli.vae.regularizers import Penalty
 
 
@@ -30,7 +31,7 @@ class VAE(nn.Module):
         self.model: Autoencoder = config.model.build(shape, self.head.width())
         if config.model.init == "glorot":
             self.model.draw_glorot()
-        self.prior: Prior = config.prior.build(latent_dim)
+        self.prior: Prior = config.prior.build(latent_dim, shape)
         self.likelihood: Likelihood = config.likelihood.build()
         self.objective: Objective = config.objective.build()
         self.penalty: Penalty = config.penalty.build()
@@ -49,22 +50,39 @@ class VAE(nn.Module):
         means = mean.reshape(len(bias), -1).mean(1)
         bias.copy_(self.likelihood.raw_of_mean(means, examples))
 
+    def learn_from(self, examples: Examples) -> None:
+        """Let the components take what they start from, before the first update."""
+        self.prior.learn_from(examples)
+        self.objective.learn_from(examples)
+
     def noise_shape(self, batch: int) -> tuple[int, int, int]:
         """Return the shape (K, B, Z) of the standard normal noise that a batch needs."""
         return self.objective.num_samples, batch, self.latent_dim
 
     def forward(
-        self, x: Tensor, noise: Tensor, weight: Weight, seen: Tensor | None = None
+        self,
+        x: Tensor,
+        noise: Tensor,
+        weight: Weight,
+        seen: Tensor | None = None,
+        generator: torch.Generator | None = None,
     ) -> Terms:
         """Compute the loss and its terms. x [B, *shape], noise [K, B, Z] standard normal.
 
-        seen: what the encoder gets in place of x (denoising), of x's shape.
+        seen: what the encoder gets in place of x (denoising), of x's shape. generator: for an
+        objective that draws more than the codes.
         """
         seen = x if seen is None else seen
-        return self.terms(self.encode(seen), x, noise, weight, seen)
+        return self.terms(self.encode(seen), x, noise, weight, seen, generator)
 
     def terms(
-        self, posterior: Posterior, x: Tensor, noise: Tensor, weight: Weight, seen: Tensor
+        self,
+        posterior: Posterior,
+        x: Tensor,
+        noise: Tensor,
+        weight: Weight,
+        seen: Tensor,
+        generator: torch.Generator | None = None,
     ) -> Terms:
         """Compute the loss and its terms of a batch that is encoded already: posterior of `seen`.
 
@@ -72,7 +90,7 @@ class VAE(nn.Module):
         """
         code = posterior.sample(noise)
         log_likelihood = self.likelihood.log_prob(x, self.decode(code.z))  # [K, B]
-        drawn = Drawn(posterior, code, log_likelihood, self.prior, self.encode)
+        drawn = Drawn(x, posterior, code, log_likelihood, self.prior, self.encode, generator)
         loss, metrics = self.objective(drawn, weight)
         if self.penalty.weight:
             term = self.penalty.term(self._posterior, seen, posterior.mean)
