@@ -1,0 +1,58 @@
+"""Every posterior, prior, objective and likelihood with every other: it trains, or is refused."""
+
+import io
+import math
+from itertools import product
+
+import pytest
+import torch
+
+from vae_cli.config.check import typed
+from vae_cli.config.settings import Config
+from vae_cli.console import UserError
+from vae_cli.data.dataset import Data
+from vae_cli.training.build import load_data
+from vae_cli.training.state import TrainState
+from vae_cli.training.step import Now, train_step
+
+from .test_contract import CHOICES
+from .test_settings import chosen
+
+GROUPS = ("posterior", "prior", "objective", "likelihood")
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    return load_data(typed(chosen("", "")))
+
+
+@pytest.mark.parametrize(
+    ("posterior", "prior"), list(product(CHOICES["posterior"], CHOICES["prior"]))
+)
+def test_a_combination_trains_and_goes_on_exactly_or_is_refused(data, posterior, prior):
+    for objective, likelihood in product(CHOICES["objective"], CHOICES["likelihood"]):
+        choices = dict(zip(GROUPS, (posterior, prior, objective, likelihood), strict=True))
+        nodes = {group: chosen(group, choice)[group] for group, choice in choices.items()}
+        try:
+            config = typed(chosen("", "") | nodes)
+        except UserError as error:
+            line = str(error)
+            assert "\n" not in line
+            assert any(f"{g}={c}" in line or f"{g}." in line for g, c in choices.items()), line
+            continue
+        state, other = (TrainState(config, data, torch.device("cpu")) for _ in range(2))
+        now = Now(*torch.tensor(state.schedules(20)))
+
+        def step(state: TrainState, config: Config = config, now: Now = now) -> list[float]:
+            noise = torch.Generator().manual_seed(state.step)
+            x = data.prepare(data.train.x[:15], noise)
+            metrics = train_step(state, state.vae, x, noise, now, config)
+            state.step += 1
+            return [float(number) for number in metrics.values()]
+
+        assert all(map(math.isfinite, step(state))), choices
+        file = io.BytesIO()
+        torch.save(state.state_dict(), file)
+        file.seek(0)
+        other.load_state_dict(torch.load(file, weights_only=True))
+        assert step(other) == step(state), choices
