@@ -62,9 +62,9 @@ def test_all_tasks_measure_one_draw_of_a_test_set(evaluate, trained, monkeypatch
     folder = trained("dataset=digits", "epochs=1", "dataset.binarize=dynamic")
     seen: list[torch.Tensor] = []
 
-    def encode(self, x):
+    def encode(self, x, labels=None):
         seen.append(x)
-        return real(self, x)
+        return real(self, x, labels)
 
     def inputs(*task: str) -> torch.Tensor:
         seen.clear()
@@ -185,7 +185,7 @@ def test_other_data_are_measured_on_demand_only_and_samples_need_none(trained, t
     task |= {"out": str(tmp_path / "out"), "dataset": {}, "other_data": False}
     measure = MetricsTask.model_validate({"task": "metrics", "num_codes": 10, **task})
     place.rename(tmp_path / "moved.npy")
-    draws = SampleTask.model_validate({"task": "sample", "n": 3, **task})
+    draws = SampleTask.model_validate({"task": "sample", "n": 3, "label": None, **task})
     assert run_task(draws, folder).files
     with pytest.raises(UserError, match="No such file"):
         run_task(measure, folder)

@@ -8,7 +8,7 @@ from vae_cli.vae.posteriors import Point
 
 def test_the_contractive_term_and_its_gradient_are_those_of_autograds_jacobian():
     torch.manual_seed(0)
-    start = {"init": "torch", "output_bias": "init"}
+    start = {"init": "torch", "output_bias": "init", "condition_on_labels": False}
     config = MLPConfig(name="ae", hidden_sizes=[8], latent_dim=3, activation="tanh", **start)
     model, xs = config.build((6,), 3).double(), torch.randn(5, 6, dtype=torch.double)
     penalty = losses.ContractiveConfig(name="contractive", weight=1.0).build()

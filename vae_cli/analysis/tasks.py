@@ -175,7 +175,8 @@ def _drawn(stem: Path, arrays: Mapping[str, Any], figure: Figure, rows: dict[str
 def sample(task: settings.SampleTask, run: TrainedRun, out: Path) -> Report:
     """Decode n draws from the prior: samples.png and samples.npz (z [n, Z], x [n, *shape])."""
     rows = {"draws": f"{task.n:,} from prior={run.config.prior.name}"}
-    return _drawn(out / "samples", *pictures.samples(run, task.n), rows)
+    label = pictures.find_class(run, task.label)
+    return _drawn(out / "samples", *pictures.samples(run, task.n, label), rows)
 
 
 def interpolate(task: settings.InterpolateTask, run: TrainedRun, out: Path) -> Report:
@@ -196,11 +197,14 @@ def interpolate(task: settings.InterpolateTask, run: TrainedRun, out: Path) -> R
 
 def traverse(task: settings.TraverseTask, run: TrainedRun, out: Path) -> Report:
     """Vary one dimension at a time: traversals.png, and an npz of dims, values, origin and x."""
-    origin = None
+    origin, label = None, pictures.find_class(run, task.label)
     if task.example is not None:
         index = pictures.find_example(run, "example", str(task.example), "index")
-        origin = run.encode(run.example(index)[None]).mean[0]
-    walk, figure = pictures.walk_along(run, task.num_dims, task.steps, task.limit, origin)
+        own = run.labels_of(index)
+        origin = run.given(own).encode(run.example(index)[None]).mean[0]
+        label = int(own) if label is None else label
+    steps = (task.num_dims, task.steps, task.limit)
+    walk, figure = pictures.walk_along(run, *steps, origin, label or 0)
     names = ", ".join(f"z{dim + 1}" for dim in walk["dims"].tolist())
     return _drawn(out / "traversals", walk, figure, {"dimensions, most active first": names})
 
