@@ -39,10 +39,15 @@ class Evaluation:
         numbers = self.metrics | {"active_units": self.active_units}
         return {f"{split}/{name}": number for name, number in numbers.items()}
 
-    def rows(self, split: str) -> dict[str, str]:
-        """The numbers as rows of a table, by names such as 'val elbo'."""
-        units = {"nll": " nats", "elbo": " nats (beta = 1)"}
-        terms = [t for t in ("nll", "bound", "elbo", "reconstruction", "kl") if t in self.metrics]
+    def rows(self, split: str, has_kl: bool) -> dict[str, str]:
+        """The numbers as rows of a table, by names such as 'val elbo'; an autoencoder has no KL."""
+        units = {
+            "nll": " nats",
+            "elbo": " nats (beta = 1)",
+            "reconstruction": " nats" * (not has_kl),
+        }
+        names = ("nll", "bound", "elbo", "reconstruction", "kl") if has_kl else ("reconstruction",)
+        terms = [name for name in names if name in self.metrics]
         rows = {f"{split} {t}": f"{self.metrics[t]:.3f}{units.get(t, '')}" for t in terms}
         return rows | {"active units": f"{self.active_units} of {len(self.mean_variance)}"}
 
