@@ -110,7 +110,7 @@ def test_samples_are_the_runs_own(evaluate, trained, prior):
 
 def test_interpolation_goes_from_a_class_to_a_class(evaluate, images, curves):
     done, test = evaluate(images, "task=interpolate", "from=3", "to=8", "steps=7"), load_run(images)
-    (name,) = {file.split(".")[0] for file in done.files}
+    name = "interpolation_3_8"
     assert done.files == {f"{name}.png", f"{name}.gif", f"{name}.npz"}
     arrays, data = done.npz(f"{name}.npz"), test.data().test
     assert data.labels[torch.from_numpy(arrays["examples"])].tolist() == [3, 8]
@@ -122,6 +122,9 @@ def test_interpolation_goes_from_a_class_to_a_class(evaluate, images, curves):
             evaluate(images, "task=interpolate", "from=3", end)
     done = evaluate(curves, "task=interpolate", "from=3", "to=8", "steps=4")
     assert done.files == {"interpolation_3_8.png", "interpolation_3_8.npz"}
+    done = evaluate(images, "task=interpolate")
+    examples = torch.from_numpy(done.npz("interpolation_0_1.npz")["examples"])
+    assert data.labels[examples].tolist() == [0, 1]
 
 
 def test_traversals_put_the_most_active_dimension_first(evaluate, images):

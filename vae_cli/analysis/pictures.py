@@ -189,13 +189,17 @@ def walk_between(run: TrainedRun, stops: Sequence[int], steps: int) -> tuple[Wal
 
 
 def _interpolation(run: TrainedRun, steps: int) -> tuple[Walk, Figure]:
-    """Walk between the first examples of the classes in `interpolate`, else the first two."""
-    labels, chosen = run.data().test.labels, run.config.interpolate
-    if not chosen and labels is not None:
-        names = run.data().class_names
-        chosen = [names[i] if names else i for i in labels.unique()[:2].tolist()]
-    stops = [find_example(run, "interpolate", str(label), "label") for label in chosen or ()]
-    return walk_between(run, stops if len(stops) > 1 else [0, 1], steps)
+    """Walk between the first examples of the classes in `interpolate`, else `first_two`."""
+    chosen = run.config.interpolate or ()
+    stops = [find_example(run, "interpolate", str(label), "label") for label in chosen]
+    return walk_between(run, stops or first_two(run), steps)
+
+
+def first_two(run: TrainedRun) -> list[int]:
+    """The first test examples of the first two classes or, without these, the first two."""
+    labels = run.data().test.labels
+    classes = () if labels is None else labels.unique()[:2]
+    return [int((labels == c).nonzero()[0]) for c in classes] if len(classes) == 2 else [0, 1]
 
 
 def fitting(run: TrainedRun) -> dict[str, Maker]:

@@ -75,10 +75,15 @@ class SampleTask(EvalConfig):
 
 @register("task", "interpolate", builds="vae_cli.analysis.tasks:interpolate")
 class InterpolateTask(EvalConfig):
-    start: str = Field(alias="from")  # `from` is a word of Python
-    to: str
+    start: str | None = Field(alias="from")  # `from` is a word of Python
+    to: str | None
     by: Literal["auto", "label", "index"]
     steps: int = Field(ge=2)
+
+    def problems(self, config: Config) -> Iterator[str]:
+        yield from super().problems(config)
+        if (self.start is None) != (self.to is None):
+            yield f"from={self.start} to={self.to}: give both ends of the line, or none"
 
 
 @register("task", "traverse", builds="vae_cli.analysis.tasks:traverse")
