@@ -183,16 +183,14 @@ def sample(task: settings.SampleTask, run: TrainedRun, out: Path) -> Report:
 def interpolate(task: settings.InterpolateTask, run: TrainedRun, out: Path) -> Report:
     """Walk from one test example to another: PNG, of images a GIF, npz with codes and values."""
     pairs = [("from", task.start), ("to", task.to)]
-    asked = [pictures.find_example(run, *pair, task.by) for pair in pairs if pair[1] is not None]
+    asked = [pictures.find_example(run, key, end, task.by) for key, end in pairs if end is not None]
     ends = asked or pictures.first_two(run)
     walk, figure = pictures.walk_between(run, ends, task.steps)
     z, x, names = walk["z"][0], walk["x"][0], [run.name_of(index) for index in ends]
     rows = {k: f"test example {i} ({n})" for (k, _), i, n in zip(pairs, ends, names, strict=True)}
     rows["distance"] = f"{float((z[-1] - z[0]).norm()):.3f} between the codes"
-    words = [
-        re.sub(r"\W+", "-", text or name) for (_, text), name in zip(pairs, names, strict=True)
-    ]
-    path, arrays = out / "interpolation_{}_{}".format(*words), {"examples": ends, "names": names}
+    words = (re.sub(r"\W+", "-", end or name) for (_, end), name in zip(pairs, names, strict=True))
+    path, arrays = out / "_".join(["interpolation", *words]), {"examples": ends, "names": names}
     report = _drawn(path, {"z": z, "x": x, **arrays}, figure, rows)
     if run.has_images:
         report.files.append(path.with_suffix(".gif"))
