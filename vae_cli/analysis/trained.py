@@ -140,9 +140,8 @@ class TrainedRun:
 
     @property
     def known(self) -> dict[str, Tensor]:
-        """Facts about the test examples: their class, or the parameters of their curves."""
-        test = self.data().test
-        return {"class": test.labels} if test.labels is not None else test.parameters or {}
+        """Facts about the test examples: their class, and the parameters they were made from."""
+        return self.data().test.known
 
     def name_of(self, index: int) -> str:
         """Say what is known of one test example."""
