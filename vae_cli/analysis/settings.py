@@ -53,6 +53,12 @@ class NLLTask(EvalConfig):
     max_examples: int | None = Field(ge=2)
 
 
+@register("task", "disentanglement", builds="vae_cli.analysis.scores:run")
+class DisentanglementTask(EvalConfig):
+    num_codes: int = Field(ge=2)
+    bins: int = Field(ge=2)
+
+
 @register("task", "embed", builds="vae_cli.analysis.tasks:embed")
 class EmbedTask(EvalConfig):
     pass
