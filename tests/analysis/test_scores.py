@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import entropy
 
 from vae_cli.analysis import scores
-from vae_cli.analysis.scores import Known, binned, concentration, dci, gap
+from vae_cli.analysis.scores import Known, binned, dci, gap
 from vae_cli.console import UserError
 
 RANDOM = np.random.default_rng(0)
@@ -92,14 +92,16 @@ def test_a_separate_score_is_the_variance_that_a_line_explains():
     assert scores.separate_scores(known, known) == pytest.approx(np.array([[1 / 5, 0]]), abs=0.01)
 
 
-def test_concentration_is_one_minus_an_entropy():
-    weights = np.array([[1, 0, 0, 0], [3, 3, 3, 3], [0.5, 0.5, 0, 0], [4, 2, 1, 1]])
-    expected = [1 - entropy(row, base=4) for row in weights]
-    assert concentration(weights) == pytest.approx(expected)
-    # the second dimension matters for both factors, twice as much as the first
+def test_disentanglement_and_completeness_are_entropies():
+    # the second dimension matters for both factors, twice as much as the others
     disentanglement, completeness = dci(np.array([[0.5, 0.5, 0], [0, 0.5, 0.5]]))
     assert disentanglement == pytest.approx(0.25 * 1 + 0.5 * 0 + 0.25 * 1)
     assert completeness == pytest.approx(1 - entropy([1, 1], base=3))
+    # a dimension that matters for nothing, and one for a quarter
+    disentanglement, completeness = dci(np.array([[1, 0, 0], [0.25, 0, 0.75]]))
+    each, weight = np.array([1 - entropy([4, 1], base=2), 1]), np.array([1.25, 0.75])
+    assert disentanglement == pytest.approx(each @ weight / 2)
+    assert completeness == pytest.approx((1 + 1 - entropy([1, 3], base=3)) / 2)
 
 
 def test_bins_keep_few_values_apart_and_cut_many_into_equal_widths():
@@ -115,8 +117,8 @@ def test_the_task_scores_a_run_and_needs_known_factors(trained, evaluate, images
     assert done.notes[0] == "known factors: class, x, y, scale"  # rotation has one value
     assert {"mig", "sap", "dci_disentanglement", "dci_completeness"} <= found.keys()
     assert found == evaluate(run, "task=disentanglement").json("disentanglement.json")
-    for name in ("information", "separate", "importance"):
-        assert len(found["by_factor"]["scale"][name]) == 10
+    for name in ("information", "separate_scores", "importance"):
+        assert np.shape(found[name]) == (4, 10)
     assert found["test_codes"] == 15
     with pytest.raises(UserError, match="1 known factors that vary"):
         evaluate(images, "task=disentanglement")

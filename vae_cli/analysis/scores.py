@@ -110,22 +110,21 @@ def importances(train: Known, test: Known) -> tuple[Array, Array]:
     return np.array(rows), np.array(shares)
 
 
-def concentration(weights: Array) -> Array:
-    """1 minus the entropy of each row's shares, in units of its largest. [R, C] -> [R]"""
-    shares = weights / np.maximum(weights.sum(1, keepdims=True), 1e-300)
-    terms = -shares * np.log(np.where(shares > 0, shares, 1))
-    one: Array = 1 - terms.sum(1) / np.log(max(2, weights.shape[1]))
-    return one
-
-
 def dci(importance: Array) -> tuple[float, float]:
     """Compute disentanglement and completeness (Eastwood & Williams 2018) of importances [K, Z].
 
-    A dimension is disentangled if it matters for one factor; dimensions count by how much they
-    matter at all. A factor is complete if one dimension matters for it.
+    Both are 1 minus the entropy of shares, in units of its largest. A dimension is disentangled if
+    it matters for one factor; dimensions count by how much they matter at all. A factor is complete
+    if one dimension matters for it.
     """
-    each, weight = concentration(importance.T), importance.sum(0)
-    return float(each @ weight / weight.sum()), float(concentration(importance).mean())
+    from scipy.stats import entropy
+
+    count, dims = importance.shape
+    weight = importance.sum(0)
+    used = importance[:, weight > 0]
+    each = 1 - entropy(used) / np.log(count)
+    complete = 1 - entropy(importance, axis=1) / np.log(max(2, dims))
+    return float(np.average(each, weights=weight[weight > 0])), float(complete.mean())
 
 
 def factor_vae_score(known: Known, bins: int, source: np.random.Generator) -> float:
@@ -185,19 +184,16 @@ def run(task: DisentanglementTask, run: TrainedRun, out: Path) -> Report:
         "dci_informativeness": float(predicted.mean()),
         "factor_vae_score": score,
         "factor_vae_chance": 1 / len(names),
-        "by_factor": {
-            name: {
-                "information": information[k].tolist(),
-                "separate": separate[k].tolist(),
-                "importance": importance[k].tolist(),
-                "informativeness": float(predicted[k]),
-            }
-            for k, name in enumerate(names)
-        },
+        "informativeness": dict(zip(names, predicted.tolist(), strict=True)),
+        # a row for each factor, a column for each dimension
+        "factors": names,
+        "information": information.tolist(),
+        "separate_scores": separate.tolist(),
+        "importance": importance.tolist(),
+        "active_dimensions": active.tolist(),
         "bins": task.bins,
         "train_codes": len(train.codes),
         "test_codes": len(test.codes),
-        "active_dimensions": active.tolist(),
         "epoch": run.epoch,
         **run.seeds,
     }

@@ -59,6 +59,18 @@ class DisentanglementTask(EvalConfig):
     bins: int = Field(ge=2)
 
 
+@register("task", "quality", builds="vae_cli.analysis.quality:run")
+class QualityTask(EvalConfig):
+    num_samples: int = Field(ge=4)
+    features: str
+    steps: int = Field(ge=1)
+
+    def problems(self, config: Config) -> Iterator[str]:
+        yield from super().problems(config)
+        if config.dataset.kind == "curve":
+            yield f"task=quality needs images, and dataset={config.dataset.name} holds curves"
+
+
 @register("task", "embed", builds="vae_cli.analysis.tasks:embed")
 class EmbedTask(EvalConfig):
     pass
@@ -99,6 +111,7 @@ class FitTask(EvalConfig):
     num_starts: int = Field(ge=2)
 
     def problems(self, config: Config) -> Iterator[str]:
+        yield from super().problems(config)
         given = (self.alpha is not None) + (self.beta is not None)
         if given != 2 * (self.target is None):
             yield "task=fit needs one curve: give alpha=… and beta=…, or target=FILE.npy"

@@ -45,19 +45,18 @@ class DigitsConfig(ImagesConfig):
 
 
 # degrees after which a turned shape looks alike
-TURNS = {"square": 90, "ellipse": 180, "heart": 360, "triangle": 360}
+TURNS = {"square": 90, "ellipse": 180, "heart": 360}
 
 
 @register("dataset", "shapes", builds="vae_cli.data.shapes:load")
 class ShapesConfig(ImagesConfig):
     size: int = Field(ge=8)
-    shapes: list[Literal["square", "ellipse", "heart", "triangle"]] = Field(min_length=1)
+    shapes: list[Literal["square", "ellipse", "heart"]] = Field(min_length=1)
     positions: int = Field(ge=1)
     scales: int = Field(ge=1)
     min_scale: float = Field(gt=0, lt=1)
     rotations: int = Field(ge=1)
     max_rotation: float = Field(gt=0, le=360)
-    num_examples: int | None = Field(ge=3)
     test_size: int | None = Field(ge=1)
 
     def problems(self, config: "Config") -> Iterator[str]:

@@ -1,15 +1,13 @@
 """Pictures of simple shapes, computed from known factors as in dSprites (Matthey et al. 2017)."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from vae_cli.config.datasets import ShapesConfig
-from vae_cli.console import UserError
-from vae_cli.data.dataset import SPLIT_SEED, Data, Split, carve, carve_validation, fingerprint
+from vae_cli.data.dataset import Data, Split, carve, carve_validation, fingerprint
 
 REACH = 0.25  # radius of a shape's circle at scale 1, in sides of the picture
 BLOCK = 2**22  # pixels that are computed at a time
@@ -17,7 +15,7 @@ NOT_DRAWN = ("val_size", "test_size", "binarize", "suggested")  # settings that 
 
 
 def load(config: ShapesConfig, data_dir: Path) -> Data:
-    """Draw every combination of the factors, or some of them, always alike.
+    """Draw every combination of the factors.
 
     Labels are the shapes; parameters are x and y (the centre, from 0 to 1 between the places where
     the largest shape meets the border), scale, and rotation in degrees, counter-clockwise. The
@@ -27,23 +25,14 @@ def load(config: ShapesConfig, data_dir: Path) -> Data:
     places = (torch.arange(config.positions) + 0.5) / config.positions
     scales = torch.linspace(1, config.min_scale, config.scales).flip(0)  # one scale: 1
     angles = torch.arange(config.rotations) * (config.max_rotation / config.rotations)
-    values = (torch.arange(len(config.shapes)), scales, angles, places, places)
-    shape = tuple(map(len, values))
-    chosen = torch.arange(math.prod(shape))
-    if config.num_examples is not None:
-        if config.num_examples > len(chosen):
-            line = f"dataset.num_examples={config.num_examples}: there are {len(chosen):,}"
-            raise UserError(f"{line} combinations; raise dataset.positions, scales or rotations")
-        order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(SPLIT_SEED))
-        chosen = order[: config.num_examples].sort().values
-    index = torch.unravel_index(chosen, shape)
-    kind, scale, angle, x, y = (each[i] for each, i in zip(values, index, strict=True))
+    values = (torch.arange(len(config.shapes)).float(), scales, angles, places, places)
+    kind, scale, angle, x, y = torch.cartesian_prod(*values).unbind(1)
     factors = {"x": x, "y": y, "scale": scale, "rotation": angle}
-    images = torch.empty(len(chosen), 1, config.size, config.size, dtype=torch.uint8)
+    images = torch.empty(len(kind), 1, config.size, config.size, dtype=torch.uint8)
     for label, name in enumerate(config.shapes):
         for rows in (kind == label).nonzero()[:, 0].split(max(1, BLOCK // config.size**2)):
             images[rows, 0] = draw(name, config.size, **{k: v[rows] for k, v in factors.items()})
-    rest, test = carve(Split(images, kind, factors), config.test_size, "test_size")
+    rest, test = carve(Split(images, kind.long(), factors), config.test_size, "test_size")
     train, val = carve_validation(rest, config.val_size)
     # not of the pictures, whose rounding differs between machines
     digest = fingerprint(str(config.model_dump(exclude={*NOT_DRAWN})))
@@ -80,11 +69,6 @@ def _ellipse(u: Tensor, v: Tensor) -> Tensor:
     return (level - 1) * level.clamp_min(1e-6) / torch.hypot(u, 4 * v).clamp_min(1e-6)
 
 
-def _triangle(u: Tensor, v: Tensor) -> Tensor:
-    """40 degrees at its top, 70 at both ends of its base."""
-    return torch.maximum(-v - 0.7660444, 0.9396926 * u.abs() + 0.3420201 * (v - 1))
-
-
 def _heart(u: Tensor, v: Tensor) -> Tensor:
     """A square on its corner and discs over its two upper sides."""
     u, v = 0.63 * u.abs(), 0.63 * (v + 1)  # the square is from (0, 0) to (0, 1)
@@ -92,9 +76,4 @@ def _heart(u: Tensor, v: Tensor) -> Tensor:
     return torch.minimum(square, disc - 0.125**0.5) / 0.63
 
 
-OUTLINES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "square": _square,
-    "ellipse": _ellipse,
-    "heart": _heart,
-    "triangle": _triangle,
-}
+OUTLINES = {"square": _square, "ellipse": _ellipse, "heart": _heart}
