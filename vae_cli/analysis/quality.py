@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -152,9 +151,10 @@ def read_network(path: Path, x: Tensor) -> Network:
     """Read a file of torch.export (.pt2) or TorchScript; try it on images x. Raises UserError."""
     try:
         with warnings.catch_warnings(action="ignore"):  # TorchScript is said to be old
-            pt2 = path.suffix == ".pt2"
-            loaded: Any = torch.export.load(path).module() if pt2 else torch.jit.load(path).eval()
-        network: Network = loaded.to(x.device)
+            if path.suffix == ".pt2":
+                network: Network = torch.export.load(path).module().to(x.device)
+            else:
+                network = torch.jit.load(path, x.device).eval()
         if (features := network(x)).ndim != 2 or len(features) != len(x):
             raise ValueError(f"it gives {list(features.shape)}, which must be [{len(x)}, D]")
         return network

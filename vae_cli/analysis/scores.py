@@ -12,6 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import entropy
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.metrics import balanced_accuracy_score, mutual_info_score, r2_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 
 from vae_cli.analysis.results import Report, write_result
 from vae_cli.analysis.settings import DisentanglementTask
@@ -53,14 +59,11 @@ def shared_information(known: Known, bins: int) -> Array:
     Its `gap` is the mutual information gap MIG (Chen et al. 2018), with bins of the posterior means
     as Locatello et al. 2019 compute it.
     """
-    from sklearn.metrics import mutual_info_score
-
     codes = [binned(z, bins) for z in known.codes.T]
-    rows = []
-    for factor in (binned(values, bins) for values in known.factors.values()):
-        entropy = mutual_info_score(factor, factor)
-        rows.append([mutual_info_score(factor, z) / entropy for z in codes])
-    return np.array(rows)
+    factors = [binned(values, bins) for values in known.factors.values()]
+    table = np.array([[mutual_info_score(factor, z) for z in codes] for factor in factors])
+    shares: Array = table / [[mutual_info_score(factor, factor)] for factor in factors]
+    return shares
 
 
 def separate_scores(train: Known, test: Known) -> Array:
@@ -70,18 +73,14 @@ def separate_scores(train: Known, test: Known) -> Array:
     of a linear support vector machine (Kumar et al. 2018), which is 1 / classes by chance. A
     constant dimension has 0.
     """
-    from sklearn.metrics import balanced_accuracy_score
-    from sklearn.svm import LinearSVC
-
     table = np.zeros((len(test.factors), test.codes.shape[1]))
-    mean, scale = train.codes.mean(0), train.codes.std(0)
     for k, (name, values) in enumerate(test.factors.items()):
-        for j in np.flatnonzero((scale > 0) & (test.codes.std(0) > 0)):
+        for j in np.flatnonzero(test.codes.std(0) > 0):
+            before, after = train.codes[:, [j]], test.codes[:, [j]]
             if values.dtype.kind == "f":
-                table[k, j] = np.corrcoef(values, test.codes[:, j])[0, 1] ** 2
+                table[k, j] = np.corrcoef(values, after[:, 0])[0, 1] ** 2
                 continue
-            before, after = (((part.codes - mean) / scale)[:, [j]] for part in (train, test))
-            machine = LinearSVC(class_weight="balanced", random_state=0)
+            machine = make_pipeline(StandardScaler(), LinearSVC(class_weight="balanced"))
             machine.fit(before, train.factors[name])
             table[k, j] = balanced_accuracy_score(values, machine.predict(after))
     return table
@@ -93,9 +92,6 @@ def importances(train: Known, test: Known) -> tuple[Array, Array]:
     -> the importance of each dimension for each factor, rows that sum to 1 [K, Z]; the share of the
     factor's variance on the test codes that is predicted [K], of a class that of its indicators.
     """
-    from sklearn.ensemble import RandomForestRegressor
-    from sklearn.metrics import r2_score
-
     rows, shares = [], []
     for name, values in train.factors.items():
         wanted, truth = values, test.factors[name]
@@ -117,14 +113,11 @@ def dci(importance: Array) -> tuple[float, float]:
     it matters for one factor; dimensions count by how much they matter at all. A factor is complete
     if one dimension matters for it.
     """
-    from scipy.stats import entropy
-
     count, dims = importance.shape
-    weight = importance.sum(0)
-    used = importance[:, weight > 0]
-    each = 1 - entropy(used) / np.log(count)
+    importance = importance + 1e-12  # what matters for nothing: equal shares
+    each, weight = 1 - entropy(importance) / np.log(count), importance.sum(0)
     complete = 1 - entropy(importance, axis=1) / np.log(max(2, dims))
-    return float(np.average(each, weights=weight[weight > 0])), float(complete.mean())
+    return float(each @ weight / weight.sum()), float(complete.mean())
 
 
 def factor_vae_score(known: Known, bins: int, source: np.random.Generator) -> float:
@@ -153,19 +146,20 @@ def factor_vae_score(known: Known, bins: int, source: np.random.Generator) -> fl
 
 def run(task: DisentanglementTask, run: TrainedRun, out: Path) -> Report:
     """Score the posterior means of the data against its factors: disentanglement.json."""
-    test_known = run.split("test").known
-    names = [name for name, v in test_known.items() if len(v.unique()) > 1]
+    seed, chosen, factors = run.config.seed, [], []
+    for split in (run.split("train"), run.split("test")):
+        source = generator(torch.device("cpu"), seed, "disentanglement")
+        chosen.append(torch.randperm(len(split), generator=source)[: task.num_codes])
+        known = {name: v.cpu()[chosen[-1]].numpy() for name, v in split.known.items()}
+        factors.append({name: v for name, v in known.items() if len(np.unique(v)) > 1})
+    names = [name for name in factors[1] if name in factors[0]]
     if len(names) < 2:
         line = f"dataset={run.config.dataset.name} has {len(names)} known factors that vary"
         raise UserError(f"task=disentanglement: {line}, and it needs two: use dataset=shapes")
-    parts, seed = [], run.config.seed
-    for name in ("train", "test"):
-        split, codes = run.split(name), run.embed(name).mean
-        source = generator(torch.device("cpu"), seed, "disentanglement", name)
-        some = torch.randperm(len(codes), generator=source)[: task.num_codes]
-        factors = {k: split.known[k].cpu()[some].numpy() for k in names}
-        parts.append(Known(codes[some].double().numpy(), factors))
-    train, test = parts
+    train, test = (
+        Known(run.embed(split).mean[some].double().numpy(), {name: part[name] for name in names})
+        for split, some, part in zip(("train", "test"), chosen, factors, strict=True)
+    )
     least = ACTIVE_VARIANCE if run.config.is_generative else 0
     active = np.flatnonzero(train.codes.var(0) > least)
     score, draws = None, np.random.default_rng(seed)
