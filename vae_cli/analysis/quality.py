@@ -7,9 +7,9 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from zipfile import is_zipfile
 
 import torch
 from torch import Tensor, nn
@@ -106,9 +106,11 @@ def train_classifier(data: Data, steps: int) -> tuple[nn.Module, float]:
         torch.manual_seed(0)
         layers: list[nn.Module] = []
         for before, after in ((data.shape[0], 32), (32, 64), (64, 64)):
-            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.ReLU()]
-        network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        network.append(nn.Linear(64, int(labels.max()) + 1)).to(device)
+            convolution = nn.Conv2d(before, after, 3, stride=2, padding=1)
+            layers += [convolution, nn.BatchNorm2d(after), nn.ReLU()]
+        # each feature gets mean 0 and variance 1, so that no distance depends on their scale
+        layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(64, affine=False)]
+        network = nn.Sequential(*layers, nn.Linear(64, int(labels.max()) + 1)).to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
     size, source = min(128, len(labels)), generator(device, 0, "classifier")
     epochs = range(math.ceil(steps * size / len(labels)))
@@ -130,7 +132,7 @@ def classifier(data: Data, steps: int, path: Path) -> tuple[Network, float]:
     The file gives its features alone: it can be `features=FILE` of another run.
     """
     key, about = [data.identity, data.binarize, steps], {"about": ""}
-    with suppress(Exception):  # there is none, or it is damaged
+    if is_zipfile(path):  # else there is none, or half of one
         program = torch.export.load(path, extra_files=about)
         known, accuracy = json.loads(about["about"])
         if known == key:
@@ -151,6 +153,8 @@ def read_network(path: Path, x: Tensor) -> Network:
     """Read a file of torch.export (.pt2) or TorchScript; try it on images x. Raises UserError."""
     try:
         with warnings.catch_warnings(action="ignore"):  # TorchScript is said to be old
+            if not is_zipfile(path):  # torch would log pages
+                raise ValueError("there is no such file, or it is none of these")
             if path.suffix == ".pt2":
                 network: Network = torch.export.load(path).module().to(x.device)
             else:
