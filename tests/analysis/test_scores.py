@@ -109,7 +109,7 @@ def test_bins_keep_few_values_apart_and_cut_many_into_equal_widths():
     assert binned(np.array([0.0, 1, 2.4, 2.6, 9.9, 10]), 4).tolist() == [0, 0, 0, 1, 3, 3]
 
 
-def test_the_task_scores_a_run_and_needs_known_factors(trained, evaluate, images):
+def test_the_task_scores_a_run_and_needs_known_factors(trained, evaluate, images, curves):
     small = ("dataset.positions=5", "dataset.scales=2", "dataset.rotations=1", "batch_size=10")
     run = trained("dataset=shapes", "epochs=2", "model.hidden_sizes=[20]", *small)
     done = evaluate(run, "task=disentanglement")
@@ -120,5 +120,9 @@ def test_the_task_scores_a_run_and_needs_known_factors(trained, evaluate, images
     for name in ("information", "separate_scores", "importance"):
         assert np.shape(found[name]) == (4, 10)
     assert found["test_codes"] == 15
+    done = evaluate(curves, "task=disentanglement", "num_codes=200")
+    found = done.json("disentanglement.json")
+    assert (found["factors"], found["train_codes"]) == (["a", "b"], 200)
+    assert done.notes[1] == "cut into 20 bins: the codes, a, b"
     with pytest.raises(UserError, match="1 known factors that vary"):
         evaluate(images, "task=disentanglement")
