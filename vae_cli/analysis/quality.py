@@ -134,17 +134,14 @@ def classifier(data: Data, steps: int, path: Path) -> tuple[Network, float]:
     key, about = [data.identity, data.binarize, steps], {"about": ""}
     if is_zipfile(path):  # else there is none, or half of one
         program = torch.export.load(path, extra_files=about)
-        known, accuracy = json.loads(about["about"])
+        known, accuracy = json.loads(about["about"] or "[0, 0]")  # "": not of this task
         if known == key:
             return program.module().to(data.train.x.device), accuracy
     say(f"training a classifier for {steps:,} steps, in whose features images are compared")
     network, accuracy = train_classifier(data, steps)
-    example, any_number = (
-        data.prepare(data.train.head(2), torch.Generator()),
-        torch.export.Dim("n", min=1),
-    )
+    x, batch = data.prepare(data.train.head(2), torch.Generator()), torch.export.Dim("n", min=1)
     with warnings.catch_warnings(action="ignore"), replacing(path) as file:
-        program = torch.export.export(network, (example,), dynamic_shapes=({0: any_number},))
+        program = torch.export.export(network, (x,), dynamic_shapes=({0: batch},))
         torch.export.save(program, file, extra_files={"about": json.dumps([key, accuracy])})
     return network, accuracy
 
