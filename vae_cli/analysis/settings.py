@@ -56,6 +56,24 @@ class NLLTask(EvalConfig):
     max_examples: int | None = Field(ge=2)
 
 
+@register("task", "disentanglement", builds="vae_cli.analysis.scores:run")
+class DisentanglementTask(EvalConfig):
+    num_codes: int = Field(ge=2)
+    bins: int = Field(ge=2)
+
+
+@register("task", "quality", builds="vae_cli.analysis.quality:run")
+class QualityTask(EvalConfig):
+    num_samples: int = Field(ge=4)
+    features: str
+    steps: int = Field(ge=1)
+
+    def problems(self, config: Config) -> Iterator[str]:
+        yield from super().problems(config)
+        if config.dataset.kind == "curve":
+            yield f"task=quality needs images, and dataset={config.dataset.name} holds curves"
+
+
 @register("task", "embed", builds="vae_cli.analysis.tasks:embed")
 class EmbedTask(EvalConfig):
     pass

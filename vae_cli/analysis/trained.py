@@ -165,9 +165,8 @@ class TrainedRun:
 
     @property
     def known(self) -> dict[str, Tensor]:
-        """Facts about the test examples: their class, or the parameters of their curves."""
-        test = self.data().test
-        return {"class": test.labels} if test.labels is not None else test.parameters or {}
+        """Facts about the test examples: their class, and the parameters they were made from."""
+        return self.data().test.known
 
     def labels_of(self, index: Any) -> Tensor:
         """The classes of test examples by their numbers; 0 where there are no classes."""
