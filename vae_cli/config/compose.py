@@ -19,7 +19,8 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
 from vae_cli.config.check import nearest, shown, typed
-from vae_cli.config.registry import PLUGINS, SCHEMAS, Schema
+from vae_cli.config.plugins import refuse_hidden
+from vae_cli.config.registry import PLUGINS, SCHEMAS, Schema, config_dir
 from vae_cli.config.settings import Config
 from vae_cli.console import UserError, one_line
 
@@ -36,17 +37,8 @@ HYDRA_TEXTS = [
 ]
 
 
-def config_dir() -> Path:
-    """The folder of the YAML files: inside an installed wheel, else beside the package."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package / "configs", package.parent / "configs"):
-        if (folder / "config.yaml").is_file():
-            return folder
-    raise UserError(f"the folder configs/ is missing beside {package}: install vae-cli again")
-
-
 class PluginFolders(SearchPathPlugin):
-    """Tells Hydra where the YAML files of our users' plug-ins lie."""
+    """Tells Hydra where the YAML files of plug-ins lie."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Add the folders after our own, whenever Hydra composes."""
@@ -199,6 +191,7 @@ def _search_path(extra_dir: str | None) -> list[str]:
     folder = Path(extra_dir).resolve()
     if not folder.is_dir():
         raise UserError(f"--config-dir {extra_dir}: no such folder")
+    refuse_hidden(folder, f"--config-dir {extra_dir}")
     return [f"hydra.searchpath=[{quoted(f'file://{folder}')}]"]
 
 

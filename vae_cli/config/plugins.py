@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_cli.config.check import nearest
-from vae_cli.config.compose import config_dir
-from vae_cli.config.registry import PLUGINS, SCHEMAS
+from vae_cli.config.registry import PLUGINS, SCHEMAS, config_dir
 from vae_cli.config.settings import GROUPS, Config, listed
 from vae_cli.console import UserError, one_line
 
@@ -37,9 +36,18 @@ def load_plugins(given: str | Sequence[str] = ()) -> None:
 
 
 def named_plugins(overrides: Iterable[str]) -> str:
-    """The value of `plugins=…` among texts KEY=VALUE, which must be known before Hydra reads any."""
+    """The value of `plugins=…` among texts KEY=VALUE: known before Hydra reads the others."""
     pairs = (text.lstrip("+").partition("=") for text in overrides)
     return ",".join(value.strip("[]'\" ") for key, _, value in pairs if key == "plugins")
+
+
+def refuse_hidden(folder: Path, source: str) -> None:
+    """Raise UserError for a file of a user's folder that Hydra would not read, but one of ours."""
+    for other in (config_dir(), *PLUGINS.values()):
+        for path in other.rglob("*.yaml") if other != folder else ():
+            if (mine := folder / path.relative_to(other)).exists():
+                line = f"{other} has a file of this name, which is read; choose another"
+                raise UserError(f"{source}: {mine}: {line}")
 
 
 def _load(name: str, source: str) -> None:
@@ -52,7 +60,8 @@ def _load(name: str, source: str) -> None:
     except (Exception, SystemExit) as error:  # of whatever kind: it is the user's code
         if os.environ.get("HYDRA_FULL_ERROR"):
             traceback.print_exc()
-        if isinstance(error, ModuleNotFoundError) and error.name == name:
+        # of a.b the missing part may be a
+        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
             line = "no such module in this folder, in PYTHONPATH or among what is installed"
             raise UserError(f"{source}: {line}") from error
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
@@ -67,12 +76,9 @@ def _load(name: str, source: str) -> None:
             line = f"its schema {schema.__name__} must extend {base.__name__}"
             raise UserError(f"{source}: {group}={choice}: {line}")
         schema.plugin = name
-    folder = Path(module.__file__ or f"{name}/__init__.py").absolute().with_name("configs")
+    folder = Path(module.__file__ or f"{name}/__init__.py").resolve().with_name("configs")
     if is_new and not brought and not folder.is_dir():
         line = f"{module.__file__} registers no component and has no configs/ beside it"
         raise UserError(f"{source}: {line}")
-    for other in (config_dir(), *PLUGINS.values()):
-        for path in folder.rglob("*.yaml") if other != folder else ():
-            if (other / path.relative_to(folder)).exists():  # the first one would hide it
-                raise UserError(f"{source}: {path} has the name of a file in {other}")
+    refuse_hidden(folder, source)
     PLUGINS[name] = folder

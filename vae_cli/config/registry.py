@@ -70,3 +70,12 @@ def register(group: str, *names: str, builds: str) -> Callable[[type[Chosen]], t
         return schema
 
     return remember
+
+
+def config_dir() -> Path:
+    """The folder of the YAML files: inside an installed wheel, else beside the package."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "configs", package.parent / "configs"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise UserError(f"the folder configs/ is missing beside {package}: install vae-cli again")
