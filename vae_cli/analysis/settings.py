@@ -10,7 +10,7 @@ from pydantic import Field
 
 from vae_cli.config.check import nearest
 from vae_cli.config.registry import PLACE, Component, register
-from vae_cli.config.settings import Config, Device
+from vae_cli.config.settings import Config, Device, Plugins
 
 
 class EvalConfig(Component):
@@ -26,6 +26,7 @@ class EvalConfig(Component):
     device: Device
     seed: int | None = Field(ge=0)
     data_dir: str | None
+    plugins: Plugins
     dataset: dict[str, str | None]
     other_data: bool
 
