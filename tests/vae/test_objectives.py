@@ -12,10 +12,17 @@ from vae_cli.vae.posteriors import DiagonalGaussian, Point, Posterior
 from vae_cli.vae.priors import Examples, Prior
 
 NORMAL = StandardNormalConfig(name="standard_normal").build(2, (4,))
-ELBO = losses.ElboConfig(name="elbo", num_samples=1, free_bits=0.0).build()
-IWAE = losses.IWAEConfig(name="iwae", num_samples=1).build()
-TCVAE = losses.BetaTCVAEConfig(name="beta_tcvae", num_samples=1, estimator="batch").build()
+ELBO = losses.ElboConfig(name="elbo", num_samples=1, free_bits=0.0).build(2)
+TCVAE = losses.BetaTCVAEConfig(name="beta_tcvae", num_samples=1, estimator="batch").build(2)
 close = torch.testing.assert_close
+
+
+def iwae(**settings: object) -> Objective:
+    given = {"num_samples": 1, "groups": 1, "elbo_share": 0.0, "gradient": "reparameterised"}
+    return losses.IWAEConfig.model_validate({"name": "iwae", **given, **settings}).build(2)
+
+
+IWAE = iwae()
 
 
 def weight(beta: float = 1.0, capacity: float = 0.0) -> Weight:
@@ -109,10 +116,94 @@ def test_iwae_reaches_the_evidence_from_a_wrong_posterior(linear_gaussian):
     assert float(-exact.loss) == pytest.approx(float(evidence), rel=1e-6)
 
 
+def test_miwae_is_the_mean_of_the_bounds_of_groups_and_ciwae_mixes_the_elbo_in():
+    batch = drawn(gaussian(), 6)
+    log_weight = batch.log_likelihood + 0.5 * batch.log_ratio  # [6, B], beta = 0.5
+
+    def bound(log_weight: torch.Tensor) -> torch.Tensor:
+        return log_weight.double().exp().mean(0).log().mean().float()
+
+    groups = torch.stack([bound(part) for part in log_weight.split(2)])
+    close(iwae(groups=3)(batch, weight(0.5)).loss, -groups.mean())
+    loss = iwae(elbo_share=0.3)(batch, weight(0.5)).loss
+    close(loss, -(0.3 * log_weight.mean() + 0.7 * bound(log_weight)))
+    # what is logged is the bound of all codes at beta = 1, for each of them
+    for objective in (IWAE, iwae(groups=3), iwae(elbo_share=0.3), iwae(gradient="dreg")):
+        comparable = objective(batch, weight(0.5)).metrics["bound"]
+        close(comparable, bound(batch.log_likelihood + batch.log_ratio).detach())
+
+
+def gradients(repeats: int, exact: bool = False, beta: float = 1.0, **settings: object) -> list:
+    """The gradients of independent draws: of means, of log-variances, of a decoder's weights.
+
+    A Gaussian VAE of one example, p(x|z) = N(W z, I) with orthogonal columns in W, repeated as a
+    batch, each repeat with parameters of its own. -> three tensors [repeats, numbers].
+    """
+    x, W = torch.tensor([1.0, -0.5, 2.0]).double(), torch.tensor([[1.0, 0], [0, 0.5], [0, 0]])
+    precision = 1 + W.square().sum(0)
+    mean, log_var = W.T.double() @ x / precision, -precision.log()  # of the exact posterior
+    if not exact:
+        mean, log_var = mean + 0.5, log_var + 0.4
+    parameters = [
+        p.double().expand(repeats, *p.shape).clone().requires_grad_() for p in (mean, log_var, W)
+    ]
+    batch = drawn(DiagonalGaussian(*parameters[:2]), settings.get("num_samples", 1))
+    decoded = (parameters[2] @ batch.code.z[..., None]).squeeze(-1)
+    batch.log_likelihood = Normal(decoded, 1.0).log_prob(x).sum(-1)
+    loss = iwae(**settings)(batch, weight(beta)).loss
+    return [g.flatten(1) * repeats for g in torch.autograd.grad(loss, parameters)]
+
+
+def standard_errors_apart(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    error = ((one.var(0) + other.var(0)) / len(one)).sqrt()
+    return ((one.mean(0) - other.mean(0)) / error.clamp(min=1e-12)).abs()
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.5])
+@pytest.mark.parametrize(
+    ("gradient", "settings"),
+    [
+        ("stl", {}),
+        ("dreg", {"num_samples": 5}),
+        ("dreg", {"num_samples": 6, "groups": 2}),
+        ("dreg", {"num_samples": 4, "elbo_share": 0.5}),
+    ],
+)
+def test_stl_and_dreg_have_the_mean_gradient_of_the_plain_one(gradient, settings, beta):
+    torch.manual_seed(0)
+    plain = gradients(100_000, beta=beta, **settings)
+    other = gradients(100_000, beta=beta, gradient=gradient, **settings)
+    for one, two in zip(plain, other, strict=True):
+        assert (standard_errors_apart(one, two) < 4).all()
+
+
+def test_dreg_has_a_smaller_variance_and_stl_another_mean_with_several_codes():
+    torch.manual_seed(0)
+    plain, stl, dreg = (
+        gradients(20_000, num_samples=50, gradient=kind)
+        for kind in ("reparameterised", "stl", "dreg")
+    )
+    for of_encoder in (0, 1):
+        assert (dreg[of_encoder].var(0) < plain[of_encoder].var(0) / 4).all()
+    close(dreg[2].var(0), plain[2].var(0), rtol=0.1, atol=1e-9)  # the decoder's gradient is plain
+    # the score that stl leaves out has a mean (Tucker et al. 2019)
+    assert (standard_errors_apart(plain[0], stl[0]) > 10).all()
+    assert (standard_errors_apart(plain[2], stl[2])[[0, 3]] < 4).all()
+
+
+@pytest.mark.parametrize("gradient", ["stl", "dreg"])
+def test_without_the_score_every_draw_from_the_exact_posterior_has_no_gradient(gradient):
+    # Roeder et al. 2017: the weights are then constant, and so is each draw's gradient
+    mean, log_var, _ = gradients(20, exact=True, num_samples=3, gradient=gradient)
+    close(torch.cat([mean, log_var]), torch.zeros(40, 2).double(), rtol=0, atol=1e-6)
+    mean, log_var, _ = gradients(20, exact=True, num_samples=3)
+    assert torch.cat([mean, log_var]).abs().max() > 0.1
+
+
 def test_free_bits_charge_no_less_than_their_sum():
     mean = torch.tensor([[2.0, 0.0], [2.0, 0.0]], requires_grad=True)
     batch = drawn(DiagonalGaussian(mean, torch.zeros(2, 2)))  # KL of the dimensions: 2 and 0
-    elbo = losses.ElboConfig(name="elbo", num_samples=1, free_bits=0.5).build()
+    elbo = losses.ElboConfig(name="elbo", num_samples=1, free_bits=0.5).build(2)
     loss, metrics = elbo(batch, weight(3.0))
     close(loss - metrics["reconstruction"], torch.tensor(3 * (2 + 0.5)))
     assert metrics["kl"].item() == pytest.approx(2)  # reported as it is
@@ -145,7 +236,7 @@ def test_total_correlation_of_a_gaussian_aggregate(rho):
 
 def stratified(examples: int) -> Objective:
     config = losses.BetaTCVAEConfig(name="beta_tcvae", num_samples=1, estimator="stratified")
-    objective = config.build()
+    objective = config.build(2)
     objective.learn_from(Examples(examples, torch.zeros))
     return objective
 

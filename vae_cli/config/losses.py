@@ -115,10 +115,27 @@ class ElboConfig(ObjectiveConfig):
             )
 
 
-@register("objective", "iwae", builds="vae_cli.vae.objectives:IWAE")
+@register("objective", "iwae", "miwae", "ciwae", builds="vae_cli.vae.objectives:IWAE")
 class IWAEConfig(ObjectiveConfig):
     monitor: ClassVar[str] = "val/bound"
     needs_density: ClassVar[bool] = True
+    groups: int = Field(ge=1)
+    elbo_share: float = Field(ge=0, le=1)
+    gradient: Literal["reparameterised", "stl", "dreg"]
+
+    def problems(self, config: "Config") -> Iterator[str]:
+        yield from super().problems(config)
+        if self.num_samples % self.groups:
+            yield (
+                f"objective.groups={self.groups}: must divide"
+                f" objective.num_samples={self.num_samples}"
+            )
+        if self.gradient != "reparameterised" and not config.posterior.evaluates:
+            yield (
+                f"objective.gradient={self.gradient} needs log q at every code and"
+                f" posterior={config.posterior.name} knows it only where it draws; use"
+                " objective.gradient=reparameterised"
+            )
 
 
 @register("objective", "beta_tcvae", builds="vae_cli.vae.objectives:BetaTCVAE")

@@ -62,7 +62,7 @@ class Objective(nn.Module, ABC):
     A module, so that an objective with networks of its own trains them with the others.
     """
 
-    def __init__(self, config: losses.ObjectiveConfig) -> None:
+    def __init__(self, config: losses.ObjectiveConfig, latent_dim: int) -> None:
         super().__init__()
         self.num_samples = config.num_samples  # K
 
@@ -83,8 +83,8 @@ class ELBO(Objective):
     there is no gain in emptying it (Kingma et al. 2016, equation 15).
     """
 
-    def __init__(self, config: losses.ElboConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: losses.ElboConfig, latent_dim: int) -> None:
+        super().__init__(config, latent_dim)
         self.free_bits = config.free_bits
 
     def forward(self, drawn: Drawn, weight: Weight) -> Terms:
@@ -104,21 +104,44 @@ class ELBO(Objective):
 
 
 class IWAE(Objective):
-    """-log (1/K) sum_k p(x|z_k) (p(z_k) / q(z_k|x))^beta (Burda et al. 2016 for beta = 1).
+    """Bounds from importance weights w_k = p(x|z_k) (p(z_k) / q(z_k|x))^beta of K codes.
 
-    With K = 1 a one-sample estimate of the ELBO; the larger K is, the tighter the bound.
+    -log (1/K) sum_k w_k (Burda et al. 2016 for beta = 1): with K = 1 a one-sample estimate of the
+    ELBO; the larger K is, the tighter the bound. groups: the mean of the bounds of so many equal
+    parts of the codes (MIWAE), elbo_share: the part of the mean of log w_k in the loss, the rest
+    is the bound's (CIWAE; both Rainforth et al. 2018).
+
+    gradient, of the encoder alone: `stl` leaves out the score d log q / d parameters (Roeder et al.
+    2017), which has mean 0 for one code to a group and otherwise not. `dreg` puts in its place what
+    has an equal mean and less variance (Tucker et al. 2019; there for beta = 1).
     """
 
+    def __init__(self, config: losses.IWAEConfig, latent_dim: int) -> None:
+        super().__init__(config, latent_dim)
+        self.groups, self.elbo_share = config.groups, config.elbo_share
+        self.gradient = config.gradient
+
     def forward(self, drawn: Drawn, weight: Weight) -> Terms:
-        log_likelihood, log_ratio = drawn.log_likelihood, drawn.log_ratio  # [K, B]
-
-        def bound(log_weight: Tensor) -> Tensor:
-            return (torch.logsumexp(log_weight, 0) - math.log(len(log_weight))).mean()
-
-        loss = -bound(log_likelihood + weight.beta * log_ratio)
-        # at beta = 1, as the elbo is, so that runs compare; only logged, so without a gradient
-        comparable = bound((log_likelihood + log_ratio).detach())
-        return terms(loss, -log_likelihood.mean(), drawn.kl.total.mean(), bound=comparable)
+        z, beta = drawn.code.z, weight.beta
+        if self.gradient != "reparameterised":
+            drawn.code = Code(z, lambda: drawn.posterior.stopped().log_prob(z))
+        log_ratio = drawn.log_ratio  # [K, B], below [groups, K / groups, B]
+        log_weight = (drawn.log_likelihood + beta * log_ratio).unflatten(0, (self.groups, -1))
+        share = log_weight.detach().softmax(1)  # of each code in the gradient of its group's bound
+        codes, rest = log_weight.shape[1], 1 - self.elbo_share
+        if self.gradient == "dreg" and z.requires_grad:
+            # with a = d loss / d log w, the score of q has the mean of beta (da/dz) (dz/dphi)
+            whole = self.elbo_share / codes + rest * share
+            change = rest * share * (1 - share) / whole.clamp(min=1e-30)
+            factor = (1 - beta * change).flatten(0, 1)[..., None]  # [K, B, 1]
+            z.register_hook(lambda gradient: gradient * factor)
+        bound = (torch.logsumexp(log_weight, 1) - math.log(codes)).mean()
+        loss = -(self.elbo_share * log_weight.mean() + rest * bound)
+        # whatever the loss is made of, the bound of all K codes at beta = 1, so that runs compare
+        log_weight = (drawn.log_likelihood + log_ratio).detach()
+        comparable = (torch.logsumexp(log_weight, 0) - math.log(len(log_weight))).mean()
+        kl = drawn.kl.total.mean()
+        return terms(loss, -drawn.log_likelihood.mean(), kl, bound=comparable)
 
 
 class BetaTCVAE(Objective):
@@ -135,8 +158,8 @@ class BetaTCVAE(Objective):
 
     examples: Tensor  # N
 
-    def __init__(self, config: losses.BetaTCVAEConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: losses.BetaTCVAEConfig, latent_dim: int) -> None:
+        super().__init__(config, latent_dim)
         self.stratified = config.estimator == "stratified"
         if self.stratified:  # kept with the weights: evaluation takes the N of the training
             self.register_buffer("examples", torch.tensor(math.nan))

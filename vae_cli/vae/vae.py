@@ -33,7 +33,7 @@ class VAE(nn.Module):
             self.model.draw_glorot()
         self.prior: Prior = config.prior.build(latent_dim, shape)
         self.likelihood: Likelihood = config.likelihood.build()
-        self.objective: Objective = config.objective.build()
+        self.objective: Objective = config.objective.build(latent_dim)
         self.penalty: Penalty = config.penalty.build()
         self.precision = config.precision
         # a loss that is no mean over examples compares between batches of one size only
