@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_cli.config import losses
-from vae_cli.vae.posteriors import Code, DiagonalGaussian, Encode, Posterior
+from vae_cli.vae.posteriors import Code, Encode, Posterior
 from vae_cli.vae.priors import KL, Examples, Prior
 
 
@@ -59,12 +59,15 @@ class Terms(NamedTuple):
 class Objective(nn.Module, ABC):
     """A rule for the loss, without randomness or a step of its own: both are arguments.
 
-    A module, so that an objective with networks of its own trains them with the others.
+    A module, so that an objective with networks of its own trains them with the others. Or
+    against them: the parameters of `adversary` have an optimiser of their own. The loss then holds
+    theirs too, a term whose gradient reaches them alone; metrics["loss"] is without it.
     """
 
     def __init__(self, config: losses.ObjectiveConfig, latent_dim: int) -> None:
         super().__init__()
         self.num_samples = config.num_samples  # K
+        self.adversary: nn.Module | None = None
 
     def learn_from(self, examples: Examples) -> None:
         """Take what the objective needs of the training set, before the first update."""
@@ -142,48 +145,6 @@ class IWAE(Objective):
         comparable = (torch.logsumexp(log_weight, 0) - math.log(len(log_weight))).mean()
         kl = drawn.kl.total.mean()
         return terms(loss, -drawn.log_likelihood.mean(), kl, bound=comparable)
-
-
-class BetaTCVAE(Objective):
-    """-E_q[log p(x|z)] + KL + (beta - 1) TC: beta weighs the total correlation alone.
-
-    TC = KL(q(z) || prod_j q(z_j)) with q(z) the mean of all posteriors, estimated from B of the N
-    training examples (Chen et al. 2018). `batch`: q(z) is the mean of the batch's posteriors
-    (section 3.1), far too large an estimate in many dimensions. `stratified` (appendix C.2): an
-    example's own posterior counts 1/N, each other one (N - 1) / (N (B - 1)). This is the paper's
-    weighting, averaged over which of the others it takes for its last. q(z) has no bias then, and
-    B = N gives the exact mean; the logarithm of q(z) has a smaller bias than under `batch`, of
-    either sign. Both depend on B: compare between equal batch sizes only. A batch of one gives 0.
-    """
-
-    examples: Tensor  # N
-
-    def __init__(self, config: losses.BetaTCVAEConfig, latent_dim: int) -> None:
-        super().__init__(config, latent_dim)
-        self.stratified = config.estimator == "stratified"
-        if self.stratified:  # kept with the weights: evaluation takes the N of the training
-            self.register_buffer("examples", torch.tensor(math.nan))
-
-    def learn_from(self, examples: Examples) -> None:
-        if self.stratified:
-            self.examples.fill_(examples.size)
-
-    def forward(self, drawn: Drawn, weight: Weight) -> Terms:
-        assert isinstance(drawn.posterior, DiagonalGaussian)
-        reconstruction, kl = -drawn.log_likelihood.mean(), drawn.kl.total.mean()
-        # log q(z_j | x_i) for every code and every example i of the batch: [K, B, B, Z]
-        densities = drawn.posterior.log_prob_by_dimension(drawn.code.z[:, :, None, :])
-        joint, batch = densities.sum(-1), densities.shape[2]
-        if self.stratified and batch > 1:
-            total, own = self.examples.to(joint.dtype), torch.eye(batch, device=joint.device)
-            weights = torch.where(own > 0, 1 / total, (1 - 1 / total) / (batch - 1))  # [B, B]
-            log_weights = weights.log() + math.log(batch)
-            densities, joint = densities + log_weights[..., None], joint + log_weights
-        log_joint = torch.logsumexp(joint, 2) - math.log(batch)  # [K, B]
-        log_marginals = torch.logsumexp(densities, 2) - math.log(batch)  # [K, B, Z]
-        correlation = (log_joint - log_marginals.sum(-1)).mean()
-        loss = reconstruction + kl + (weight.beta - 1) * correlation
-        return terms(loss, reconstruction, kl, total_correlation_of_batch=correlation)
 
 
 def terms(loss: Tensor, reconstruction: Tensor, kl: Tensor, **others: Tensor) -> Terms:

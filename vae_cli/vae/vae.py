@@ -94,8 +94,9 @@ class VAE(nn.Module):
         loss, metrics = self.objective(drawn, weight)
         if self.penalty.weight:
             term = self.penalty.term(self._posterior, seen, posterior.mean)
-            loss = loss + self.penalty.weight * term
-            metrics = metrics | {"loss": loss.detach(), "penalty": term.detach()}
+            cost = self.penalty.weight * term
+            loss, whole = loss + cost, metrics["loss"] + cost.detach()
+            metrics = metrics | {"loss": whole, "penalty": term.detach()}
         return Terms(loss, metrics)
 
     def encode(self, x: Tensor) -> Posterior:
