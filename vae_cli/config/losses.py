@@ -241,3 +241,27 @@ class SparseConfig(Component):
 @register("penalty", "contractive", builds="vae_cli.vae.regularizers:contractive")
 class ContractiveConfig(Component):
     weight: float = Field(gt=0)
+
+
+@register("penalty", "l2", builds="vae_cli.vae.regularizers:l2")
+class L2Config(Component):
+    weight: float = Field(gt=0)
+    decoder: float = Field(ge=0)
+
+
+@register("penalty", "gradient", builds="vae_cli.vae.regularizers:gradient")
+class GradientConfig(Component):
+    weight: float = Field(gt=0)
+
+
+@register("penalty", "several", builds="vae_cli.vae.regularizers:several")
+class SeveralPenaltiesConfig(Component):
+    sparse: float = Field(ge=0)
+    l2: float = Field(ge=0)
+    decoder: float = Field(ge=0)
+    contractive: float = Field(ge=0)
+    gradient: float = Field(ge=0)
+
+    def problems(self, config: "Config") -> Iterator[str]:
+        if not any(self.model_dump(exclude={"name"}).values()):
+            yield "penalty=several: every weight is 0; give one, or take penalty=none"

@@ -14,7 +14,7 @@ from vae_cli.vae.likelihoods import Likelihood
 from vae_cli.vae.objectives import Drawn, Objective, Terms, Weight
 from vae_cli.vae.posteriors import Head, Posterior
 from vae_cli.vae.priors import Examples, Prior
-from vae_cli.vae.regularizers import Penalty
+from vae_cli.vae.regularizers import Coded, Penalty
 
 
 class VAE(nn.Module):
@@ -93,7 +93,8 @@ class VAE(nn.Module):
         drawn = Drawn(x, posterior, code, log_likelihood, self.prior, self.encode, generator)
         loss, metrics = self.objective(drawn, weight)
         if self.penalty.weight:
-            term = self.penalty.term(self._posterior, seen, posterior.mean)
+            parts = (self._posterior, self.mean, self.model.decoder)
+            term = self.penalty.term(Coded(seen, posterior.mean, *parts))
             cost = self.penalty.weight * term
             loss, whole = loss + cost, metrics["loss"] + cost.detach()
             metrics = metrics | {"loss": whole, "penalty": term.detach()}
