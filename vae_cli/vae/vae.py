@@ -93,7 +93,7 @@ class VAE(nn.Module):
         drawn = Drawn(x, posterior, code, log_likelihood, self.prior, self.encode, generator)
         loss, metrics = self.objective(drawn, weight)
         if self.penalty.weight:
-            parts = (self._posterior, self.mean, self.model.decoder)
+            parts = (self._posterior, self.mean, self.model.decoder, generator)
             term = self.penalty.term(Coded(seen, posterior.mean, *parts))
             cost = self.penalty.weight * term
             loss, whole = loss + cost, metrics["loss"] + cost.detach()
