@@ -19,15 +19,15 @@ APART = {("data", "models"), ("runs", "models"), ("runs", "data"), ("vae", "data
 # whoever raises a number says why in the commit
 LINES = {
     "config": 1315,
-    "models": 340,
-    "vae": 940,
-    "data": 1006,
+    "models": 370,
+    "vae": 960,
+    "data": 1020,
     "runs": 675,
-    "training": 1200,
-    "analysis": 1300,
+    "training": 1275,
+    "analysis": 1385,
     "sweeps": 1225,
 }
-PACKAGE_LINES, FILE_LINES, ROOM_FILES, LINE_LENGTH = 8380, 260, 10, 100
+PACKAGE_LINES, FILE_LINES, ROOM_FILES, LINE_LENGTH = 8580, 295, 10, 100
 
 # other projects' private parts; torch's fused optimisers and oneDNN have no public name
 PRIVATE = ("hydra._internal", "omegaconf._utils", "torch._C")

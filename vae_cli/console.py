@@ -31,19 +31,26 @@ def table(rows: dict[str, str]) -> str:
     return "\n".join(f"  {name:<{width}}  {text}" for name, text in rows.items())
 
 
-class Progress:
-    """Shows a bar over all steps on a terminal, and a plain line for each epoch anywhere else."""
+def count(number: int, noun: str) -> str:
+    """Write a number with its noun: '1 epoch', '2,000 epochs'."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
-    def __init__(self, steps: int, done: int, epochs: int) -> None:
-        """steps: updates of the whole training; done: updates that an earlier session made."""
-        self.epochs = epochs
-        self.terminal = sys.stderr.isatty()
+
+class Progress:
+    """Prints a line for each epoch and, on a terminal, shows a bar over all steps below them."""
+
+    def __init__(self, steps: int, done: int, epochs: int, has_kl: bool, quiet: bool) -> None:
+        """steps: updates of the whole training; done: updates that an earlier session made.
+
+        has_kl: a plain autoencoder has none. quiet: print nothing.
+        """
+        self.epochs, self.quiet = epochs, quiet
+        self.terms = {"reconstruction": "rec", "kl": "kl"} if has_kl else {}
         self.bar = tqdm(
             total=steps,
             initial=done,
-            unit=" steps",
-            disable=not self.terminal,
-            dynamic_ncols=True,
+            disable=quiet or not sys.stderr.isatty(),
+            bar_format="{desc} {percentage:.0f}% {bar:10} {remaining} left",
             leave=False,
         )
 
@@ -64,21 +71,17 @@ class Progress:
 
     def numbers(self, epoch: int, metrics: dict[str, float]) -> None:
         """Show the newest training numbers beside the bar."""
-        if self.terminal:
-            self.bar.set_description(f"epoch {epoch}/{self.epochs}", refresh=False)
-            newest = {key: f"{metrics[key]:.2f}" for key in ("loss", "reconstruction", "kl")}
-            self.bar.set_postfix(newest, refresh=False)
+        names = {"loss": "loss", **self.terms}.items()
+        numbers = " ".join(f"{short} {metrics[name]:.1f}" for name, short in names)
+        self.bar.set_description_str(f"epoch {epoch}/{self.epochs} {numbers}", refresh=False)
 
     def epoch(self, record: dict[str, float]) -> None:
-        """Print an epoch's numbers in one line, where there is no terminal for a bar."""
-        if self.terminal:
-            return
+        """Print an epoch's numbers in one line."""
         parts = [f"epoch {record['epoch']:.0f}/{self.epochs}"]
-        parts += [
-            f"{split} loss {record[f'{split}/loss']:.3f}"
-            f" (reconstruction {record[f'{split}/reconstruction']:.3f},"
-            f" KL {record[f'{split}/kl']:.3f})"
-            for split in ("train", "val")
-            if f"{split}/loss" in record
-        ]
-        say("  ".join([*parts, f"{record['perf/seconds']:.1f} s"]))
+        for split in ("train", "val"):
+            if f"{split}/loss" in record:
+                named = (f"{name} {record[f'{split}/{name}']:.3f}" for name in self.terms)
+                terms = f" ({', '.join(named)})".replace("kl", "KL") if self.terms else ""
+                parts.append(f"{split} loss {record[f'{split}/loss']:.3f}{terms}")
+        if not self.quiet:
+            say("  ".join([*parts, f"{record['perf/seconds']:.1f} s"]))

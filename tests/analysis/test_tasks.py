@@ -62,9 +62,9 @@ def test_all_tasks_measure_one_draw_of_a_test_set(evaluate, trained, monkeypatch
     folder = trained("dataset=digits", "epochs=1", "dataset.binarize=dynamic")
     seen: list[torch.Tensor] = []
 
-    def encode(self, x):
+    def encode(self, x, labels=None):
         seen.append(x)
-        return real(self, x)
+        return real(self, x, labels)
 
     def inputs(*task: str) -> torch.Tensor:
         seen.clear()
@@ -112,7 +112,7 @@ def test_samples_are_the_runs_own(evaluate, trained, choices):
 
 def test_interpolation_goes_from_a_class_to_a_class(evaluate, images, curves):
     done, test = evaluate(images, "task=interpolate", "from=3", "to=8", "steps=7"), load_run(images)
-    (name,) = {file.split(".")[0] for file in done.files}
+    name = "interpolation_3_8"
     assert done.files == {f"{name}.png", f"{name}.gif", f"{name}.npz"}
     arrays, data = done.npz(f"{name}.npz"), test.data().test
     assert data.labels[torch.from_numpy(arrays["examples"])].tolist() == [3, 8]
@@ -124,6 +124,9 @@ def test_interpolation_goes_from_a_class_to_a_class(evaluate, images, curves):
             evaluate(images, "task=interpolate", "from=3", end)
     done = evaluate(curves, "task=interpolate", "from=3", "to=8", "steps=4")
     assert done.files == {"interpolation_3_8.png", "interpolation_3_8.npz"}
+    done = evaluate(images, "task=interpolate")
+    examples = torch.from_numpy(done.npz("interpolation_0_1.npz")["examples"])
+    assert data.labels[examples].tolist() == [0, 1]
 
 
 def test_traversals_put_the_most_active_dimension_first(evaluate, images):
@@ -187,7 +190,7 @@ def test_other_data_are_measured_on_demand_only_and_samples_need_none(trained, t
     task |= {"out": str(tmp_path / "out"), "dataset": {}, "other_data": False}
     measure = MetricsTask.model_validate({"task": "metrics", "num_codes": 10, **task})
     place.rename(tmp_path / "moved.npy")
-    draws = SampleTask.model_validate({"task": "sample", "n": 3, **task})
+    draws = SampleTask.model_validate({"task": "sample", "n": 3, "label": None, **task})
     assert run_task(draws, folder).files
     with pytest.raises(UserError, match="No such file"):
         run_task(measure, folder)

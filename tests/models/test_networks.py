@@ -7,7 +7,7 @@ from torch import nn
 from vae_cli.config.networks import ConvConfig, MLPConfig
 from vae_cli.models.networks import ACTIVATIONS, Autoencoder, Down, Last, Up
 
-START = {"init": "torch", "output_bias": "init"}
+START = {"init": "torch", "output_bias": "init", "condition_on_labels": False}
 SIZES = [(1, 1), (2, 1), (1, 2), (2, 2), (3, 2), (7, 7), (5, 8)]
 
 

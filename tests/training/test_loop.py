@@ -13,7 +13,7 @@ from vae_cli.console import RunFailed, UserError
 from vae_cli.runs import checkpoint
 from vae_cli.runs.interrupt import Interrupted
 from vae_cli.runs.saved import read_metrics, read_summary
-from vae_cli.training import loop
+from vae_cli.training import loop, messages
 from vae_cli.training.build import load_data
 from vae_cli.training.evaluation import log_likelihoods
 from vae_cli.training.loop import Observer, Training, train
@@ -110,7 +110,8 @@ def test_without_validation_the_last_epoch_is_the_best(make_config, tmp_path):
     assert not all(weights[name].equal(last["trained"][name]) for name in weights)
 
 
-def test_a_run_says_and_keeps_its_numbers(make_config, tmp_path, capsys):
+def test_a_run_says_and_keeps_its_numbers(make_config, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(messages, "JUDGED_AFTER", 12)
     train(make_config(*DIGITS, "epochs=2", "beta=1000"), tmp_path)
     line, summary, said = curve(tmp_path)[-1], read_summary(tmp_path), capsys.readouterr()
     assert set(line) >= {"train/grad_norm", "schedule/beta", "schedule/lr", "val/active_units"}
@@ -118,6 +119,21 @@ def test_a_run_says_and_keeps_its_numbers(make_config, tmp_path, capsys):
     assert sum(summary["kl_by_dimension"]) == pytest.approx(summary["metrics"]["test/kl"], rel=1e-5)
     assert "1,300 training + 200 validation + 297 test examples of shape 1x8x8" in said.err
     assert said.err.count("epoch 2/2") == said.err.count("collapsed") == 1
+    assert ", 2 epochs\n" in said.err
+    monkeypatch.undo()
+    quiet = ("epochs=1", "beta=1000", "quiet=true")
+    train(make_config(*DIGITS, *quiet), tmp_path / "quiet")
+    said = capsys.readouterr()
+    assert not said.err  # six updates are too few to judge a posterior
+    assert "test elbo" in said.out
+
+
+def test_an_autoencoder_is_told_no_kl(make_config, tmp_path, capsys):
+    train(make_config(*DIGITS, "model=ae", "epochs=1", "figures=none"), tmp_path)
+    said = capsys.readouterr()
+    assert ", 1 epoch\n" in said.err
+    assert "test reconstruction" in said.out
+    assert not any(word in said.out + said.err for word in ("elbo", "KL", "kl "))
 
 
 class Listens(Observer):

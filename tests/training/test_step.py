@@ -123,7 +123,7 @@ def test_a_run_that_goes_on_begins_the_epoch_at_a_later_batch(make_config):
     engine = engine_for(TrainState(config, data, CPU), data, config)
     assert type(engine) is Engine  # only a CUDA device records
     batches = []
-    engine.update = lambda raw, now: batches.append((raw, now))
+    engine.update = lambda raw, labels, now: batches.append((raw, now))
     order, schedule = torch.arange(len(data.train)), torch.arange(18.0).view(6, 3)
     assert list(engine.steps(order, schedule, first=4)) == [256, 20]
     assert batches[1][0].equal(data.train.x[1280:])

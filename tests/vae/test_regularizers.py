@@ -12,7 +12,7 @@ from vae_cli.vae.regularizers import Coded
 @pytest.fixture
 def model() -> MLP:
     torch.manual_seed(0)
-    start = {"init": "torch", "output_bias": "init"}
+    start = {"init": "torch", "output_bias": "init", "condition_on_labels": False}
     config = MLPConfig(name="ae", hidden_sizes=[8], latent_dim=3, activation="tanh", **start)
     return config.build((6,), 3).double()
 

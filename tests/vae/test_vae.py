@@ -34,8 +34,7 @@ def test_codes_and_examples_have_their_shapes(build):
     vae = build("objective.num_samples=3").eval()
     assert vae.noise_shape(5) == (3, 5, 2)
     assert vae.decode(torch.randn(3, 5, 2)).shape == (3, *X.shape)
-    assert vae.reconstruct(X).equal(vae.mean(vae.encode(X).mean))
-    assert vae.reconstruct(X).shape == X.shape
+    assert vae.mean(vae.encode(X).mean).shape == X.shape
 
 
 @pytest.mark.parametrize("overrides", [(), CONV])

@@ -47,7 +47,9 @@ def _reconstructions(run: TrainedRun) -> Figure:
     untrained = fresh_vae(run.config, run.data()).to(run.device).eval()
     before = TrainedRun(run.folder, run.config, untrained, epoch=0)
     x, curves = _inputs(run, 10 if run.has_images else 8), run.curves
-    table = torch.stack([x, before.reconstruct(x), run.reconstruct(x)])
+    labels = run.labels_of(slice(len(x)))
+    pair = (model.given(labels).reconstruct(x) for model in (before, run))
+    table = torch.stack([x, *pair])
     names = ("original", "before training", "after training")
     if run.has_images:
         return figures.sheet(table, "Reconstructions", curves, rows=names)
@@ -56,16 +58,25 @@ def _reconstructions(run: TrainedRun) -> Figure:
 
 def _residuals(run: TrainedRun) -> Figure:
     x, title = _inputs(run, 8), "Reconstruction minus original, in the units of the data"
-    return figures.sheet((run.reconstruct(x) - x)[:, None], title, None)
+    again = run.given(run.labels_of(slice(len(x)))).reconstruct(x)
+    return figures.sheet((again - x)[:, None], title, None)
 
 
-def samples(run: TrainedRun, n: int) -> tuple[Walk, Figure]:
-    """Decode n draws from the prior. -> z [n, Z] and x [n, *shape], and a picture."""
-    z = run.draw_codes(n, run.config.seed)
-    x = run.decode(z)
-    columns = min(8, n)
+def samples(run: TrainedRun, n: int, label: int | None = None) -> tuple[Walk, Figure]:
+    """Decode n draws from the prior. -> z [n, Z], x [n, *shape], and a picture.
+
+    Of a conditional model: of one class or, without a label, of each class in turn, a column each,
+    and the labels [n].
+    """
+    z, classes = run.draw_codes(n, run.config.seed), run.vae.classes
+    labels = torch.arange(n) % (classes or 1) if label is None else torch.full((n,), label)
+    x, by_class = run.given(labels).decode(z), classes > 0 and label is None
+    columns = min(classes if by_class else 8, n)
     table = x[: n - n % columns].unflatten(0, (-1, columns))  # full rows only
-    return {"z": z, "x": x}, figures.sheet(table, "Samples from the prior", run.curves)
+    names = run.data().class_names[:columns] if by_class else ()
+    title = f"Samples from the prior{run.of_class(label)}"
+    walk = {"z": z, "x": x} | ({"labels": labels} if classes else {})
+    return walk, figures.sheet(table, title, run.curves, columns=names)
 
 
 def _loss_curves(run: TrainedRun) -> Figure:
@@ -94,19 +105,25 @@ def _manifold(run: TrainedRun) -> Figure:
             points, where = run.draw_codes(POINTS, run.config.seed), ", at quantiles of the prior"
         values = points.cpu().quantile(torch.linspace(0.05, 0.95, size), dim=0)
     across, up = values[:, 0], values[:, 1].flip(0)  # the second code grows upwards
-    x = run.decode(torch.cartesian_prod(up, across).flip(-1).unflatten(0, (size, size)))
+    z = torch.cartesian_prod(up, across).flip(-1).unflatten(0, (size, size))
+    x, where = run.given(0).decode(z), where + run.of_class(0)
     rows, columns = [f"z2 = {v:.2f}" for v in up.tolist()], [f"{v:.2f}" for v in across.tolist()]
     return figures.sheet(x, f"Decoded manifold{where}", run.curves, rows, columns, "z1")
 
 
 def walk_along(
-    run: TrainedRun, count: int | None, steps: int, limit: float, origin: Tensor | None = None
+    run: TrainedRun,
+    count: int | None,
+    steps: int,
+    limit: float,
+    origin: Tensor | None = None,
+    label: int = 0,
 ) -> tuple[Walk, Figure]:
     """Vary the `count` most active dimensions one at a time, the others at origin [Z].
 
     From -limit to limit around 0 or, of an autoencoder and of a prior that is not factorised,
-    around the mean code in standard deviations of the codes. -> dims [D], values [D, S], origin,
-    x [D, S, *shape], and a picture with a row for each dimension.
+    around the mean code in standard deviations of the codes. label: of a conditional model.
+    -> dims [D], values [D, S], origin, x [D, S, *shape], and a picture with a row a dimension.
     """
     dims = measures.most_active(run.codes)[:count]
     scale, centre = torch.std_mean(run.codes.mean, dim=0, unbiased=False)
@@ -116,10 +133,10 @@ def walk_along(
     ticks, chosen = torch.linspace(-limit, limit, steps), torch.tensor(dims)
     values = centre[chosen, None] + scale[chosen, None] * ticks
     origin = centre if origin is None else origin
-    x, kl = run.traverse(chosen, values, origin), run.kl
+    x, kl = run.given(label).traverse(chosen, values, origin), run.kl
     rows = [f"z{dim + 1}" + ("" if kl is None else f" (KL {kl[dim]:.2g})") for dim in dims]
     columns = [f"{round(tick, 5) + 0.0:.2g}" for tick in ticks.tolist()]
-    title = "Traversals, the most active dimension first"
+    title = f"Traversals, the most active dimension first{run.of_class(label)}"
     figure = figures.sheet(x, title, run.curves, rows, columns, along)
     return {"dims": chosen, "values": values, "origin": origin, "x": x}, figure
 
@@ -145,14 +162,25 @@ def find_example(run: TrainedRun, setting: str, text: str, by: str) -> int:
     return int(found[0])
 
 
+def find_class(run: TrainedRun, text: str | None) -> int | None:
+    """The number of a conditional model's class, given by its name. Raises UserError."""
+    names = run.data().class_names if run.vae.classes else ()
+    if text is not None and text not in names:
+        known = f"give one of {', '.join(names)}" if names else "the model is not conditional"
+        raise UserError(f"label={text}: no such class; {known}")
+    return None if text is None else names.index(text)
+
+
 def walk_between(run: TrainedRun, stops: Sequence[int], steps: int) -> tuple[Walk, Figure]:
     """Walk straight from test example to test example, L legs.
 
+    A conditional model decodes a leg with the class of its start.
     -> z [L, steps, Z] and x [L, steps, *shape], and a picture with a row for each leg.
     """
     examples = torch.stack([run.example(index) for index in stops])
-    z = measures.line(run.encode(examples).mean, steps)
-    x, names = run.decode(z), [run.name_of(index) for index in stops]
+    labels = run.labels_of(torch.tensor(stops)).expand(len(stops))
+    z = measures.line(run.given(labels).encode(examples).mean, steps)
+    x, names = run.given(labels[:-1, None]).decode(z), [run.name_of(index) for index in stops]
     rows = [f"{start} → {end}" for start, end in pairwise(names)]
     ends = ["start", *[""] * (steps - 2), "end"]
     along = "" if run.has_images else "way between the codes"
@@ -161,13 +189,17 @@ def walk_between(run: TrainedRun, stops: Sequence[int], steps: int) -> tuple[Wal
 
 
 def _interpolation(run: TrainedRun, steps: int) -> tuple[Walk, Figure]:
-    """Walk between the first examples of the classes in `interpolate`, else the first two."""
-    labels, chosen = run.data().test.labels, run.config.interpolate
-    if not chosen and labels is not None:
-        names = run.data().class_names
-        chosen = [names[i] if names else i for i in labels.unique()[:2].tolist()]
-    stops = [find_example(run, "interpolate", str(label), "label") for label in chosen or ()]
-    return walk_between(run, stops if len(stops) > 1 else [0, 1], steps)
+    """Walk between the first examples of the classes in `interpolate`, else `first_two`."""
+    chosen = run.config.interpolate or ()
+    stops = [find_example(run, "interpolate", str(label), "label") for label in chosen]
+    return walk_between(run, stops or first_two(run), steps)
+
+
+def first_two(run: TrainedRun) -> list[int]:
+    """The first test examples of the first two classes or, without these, the first two."""
+    labels = run.data().test.labels
+    classes = () if labels is None else labels.unique()[:2]
+    return [int((labels == c).nonzero()[0]) for c in classes] if len(classes) == 2 else [0, 1]
 
 
 def fitting(run: TrainedRun) -> dict[str, Maker]:
@@ -231,7 +263,8 @@ class Pictures(Observer):
             return
         with evaluating(state.measured):
             x = _inputs(run, 10)
-            tables = {"reconstructions": torch.stack([x, run.reconstruct(x)])}
+            again = run.given(run.labels_of(slice(len(x)))).reconstruct(x)
+            tables = {"reconstructions": torch.stack([x, again])}
             if training.config.samples_prior:
                 tables["samples"] = run.sample(64, run.config.seed).unflatten(0, (8, 8))
         for tag, table in tables.items():

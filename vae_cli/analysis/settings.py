@@ -17,6 +17,7 @@ class EvalConfig(Component):
     """The settings that every task has. `build(run, out)` does the task and returns a Report."""
 
     needs_posterior: ClassVar[str] = ""  # why a plain autoencoder cannot do this task
+    reads_labels: ClassVar[bool] = True  # whether it can be done with a conditional model
 
     name: str = Field(alias="task")
     run: str
@@ -33,6 +34,8 @@ class EvalConfig(Component):
         if self.needs_posterior and not config.is_generative:
             model = f"model={config.model.name}, a deterministic autoencoder"
             yield f"task={self.name} cannot be done with {model}: {self.needs_posterior}"
+        if config.model.condition_on_labels and not self.reads_labels:
+            yield f"task={self.name} cannot be done with model.condition_on_labels=true"
         fields = type(config.dataset).model_fields.items()
         places = [name for name, field in fields if PLACE in field.metadata]
         if unknown := [name for name in self.dataset if name not in places]:
@@ -66,6 +69,7 @@ class FiguresTask(EvalConfig):
 @register("task", "sample", builds="vae_cli.analysis.tasks:sample")
 class SampleTask(EvalConfig):
     n: int = Field(ge=1)
+    label: str | None
 
     def problems(self, config: Config) -> Iterator[str]:
         yield from super().problems(config)
@@ -79,10 +83,15 @@ class SampleTask(EvalConfig):
 
 @register("task", "interpolate", builds="vae_cli.analysis.tasks:interpolate")
 class InterpolateTask(EvalConfig):
-    start: str = Field(alias="from")  # `from` is a word of Python
-    to: str
+    start: str | None = Field(alias="from")  # `from` is a word of Python
+    to: str | None
     by: Literal["auto", "label", "index"]
     steps: int = Field(ge=2)
+
+    def problems(self, config: Config) -> Iterator[str]:
+        yield from super().problems(config)
+        if (self.start is None) != (self.to is None):
+            yield f"from={self.start} to={self.to}: give both ends of the line, or none"
 
 
 @register("task", "traverse", builds="vae_cli.analysis.tasks:traverse")
@@ -91,16 +100,19 @@ class TraverseTask(EvalConfig):
     limit: float = Field(gt=0)
     num_dims: int | None = Field(ge=1)
     example: int | None = Field(ge=0)
+    label: str | None
 
 
 @register("task", "fit", builds="vae_cli.analysis.tasks:fit")
 class FitTask(EvalConfig):
+    reads_labels: ClassVar[bool] = False
     alpha: float | None = Field(gt=0)
     beta: float | None = Field(gt=0)
     target: str | None
     num_starts: int = Field(ge=2)
 
     def problems(self, config: Config) -> Iterator[str]:
+        yield from super().problems(config)
         given = (self.alpha is not None) + (self.beta is not None)
         if given != 2 * (self.target is None):
             yield "task=fit needs one curve: give alpha=… and beta=…, or target=FILE.npy"
@@ -110,4 +122,5 @@ class FitTask(EvalConfig):
 
 @register("task", "export", builds="vae_cli.analysis.export:run")
 class ExportTask(EvalConfig):
+    reads_labels: ClassVar[bool] = False
     format: Literal["onnx", "torch_export"]

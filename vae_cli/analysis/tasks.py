@@ -4,6 +4,7 @@ A task is a function of (settings, run, folder of the results) that returns a Re
 """
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
@@ -175,18 +176,21 @@ def _drawn(stem: Path, arrays: Mapping[str, Any], figure: Figure, rows: dict[str
 def sample(task: settings.SampleTask, run: TrainedRun, out: Path) -> Report:
     """Decode n draws from the prior: samples.png and samples.npz (z [n, Z], x [n, *shape])."""
     rows = {"draws": f"{task.n:,} from prior={run.config.prior.name}"}
-    return _drawn(out / "samples", *pictures.samples(run, task.n), rows)
+    label = pictures.find_class(run, task.label)
+    return _drawn(out / "samples", *pictures.samples(run, task.n, label), rows)
 
 
 def interpolate(task: settings.InterpolateTask, run: TrainedRun, out: Path) -> Report:
     """Walk from one test example to another: PNG, of images a GIF, npz with codes and values."""
-    pairs = (("from", task.start), ("to", task.to))
-    ends = [pictures.find_example(run, setting, text, task.by) for setting, text in pairs]
+    pairs = [("from", task.start), ("to", task.to)]
+    asked = [pictures.find_example(run, key, end, task.by) for key, end in pairs if end is not None]
+    ends = asked or pictures.first_two(run)
     walk, figure = pictures.walk_between(run, ends, task.steps)
     z, x, names = walk["z"][0], walk["x"][0], [run.name_of(index) for index in ends]
     rows = {k: f"test example {i} ({n})" for (k, _), i, n in zip(pairs, ends, names, strict=True)}
     rows["distance"] = f"{float((z[-1] - z[0]).norm()):.3f} between the codes"
-    path, arrays = out / "interpolation_{}_{}".format(*ends), {"examples": ends, "names": names}
+    words = (re.sub(r"\W+", "-", end or name) for (_, end), name in zip(pairs, names, strict=True))
+    path, arrays = out / "_".join(["interpolation", *words]), {"examples": ends, "names": names}
     report = _drawn(path, {"z": z, "x": x, **arrays}, figure, rows)
     if run.has_images:
         report.files.append(path.with_suffix(".gif"))
@@ -196,11 +200,14 @@ def interpolate(task: settings.InterpolateTask, run: TrainedRun, out: Path) -> R
 
 def traverse(task: settings.TraverseTask, run: TrainedRun, out: Path) -> Report:
     """Vary one dimension at a time: traversals.png, and an npz of dims, values, origin and x."""
-    origin = None
+    origin, label = None, pictures.find_class(run, task.label)
     if task.example is not None:
         index = pictures.find_example(run, "example", str(task.example), "index")
-        origin = run.encode(run.example(index)[None]).mean[0]
-    walk, figure = pictures.walk_along(run, task.num_dims, task.steps, task.limit, origin)
+        own = run.labels_of(index)
+        origin = run.given(own).encode(run.example(index)[None]).mean[0]
+        label = int(own) if label is None else label
+    steps = (task.num_dims, task.steps, task.limit)
+    walk, figure = pictures.walk_along(run, *steps, origin, label or 0)
     names = ", ".join(f"z{dim + 1}" for dim in walk["dims"].tolist())
     return _drawn(out / "traversals", walk, figure, {"dimensions, most active first": names})
 

@@ -1,6 +1,7 @@
 """A trained run at hand: load its folder; encode, decode, sample, walk through codes, measure."""
 
 from contextlib import suppress
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,21 +38,41 @@ class TrainedRun:
         self.shape = vae.model.shape  # of one example: (C, H, W) or (P,)
         self.has_images = len(self.shape) == 3  # else curves
         self.device = next(vae.parameters()).device
+        self.labels: Tensor | None = None  # what `given` sets
 
     def __repr__(self) -> str:
         names = f"{self.config.model.name} on {self.config.dataset.name}"
         return f"TrainedRun({str(self.folder)!r}: {names}, epoch {self.epoch})"
 
+    def given(self, labels: Any) -> "TrainedRun":
+        """Return this run for examples of known classes, which a conditional model needs.
+
+        labels: numbers of classes, one for all or one for each example. Without
+        model.condition_on_labels it changes nothing.
+        """
+        run = copy(self)
+        run.labels = torch.as_tensor(labels, device=self.device) if self.vae.classes else None
+        return run
+
+    def _labels(self, shape: tuple[int, ...]) -> Tensor | None:
+        """The labels for codes or examples of a shape. Raises ValueError where they are missing."""
+        if self.labels is None and self.vae.classes:
+            raise ValueError("this model is conditional: write run.given(labels).…")
+        return None if self.labels is None else self.labels.expand(shape)
+
     @torch.no_grad()
     def encode(self, x: Any) -> Posterior:
         """Compute q(z|x); its `.mean` is the code. x [B, *shape] -> posterior over [B, Z]."""
-        return self.vae.encode(self._checked(x, self.shape))
+        examples = self._checked(x, self.shape)
+        return self.vae.encode(examples, self._labels(examples.shape[:1]))
 
     @torch.no_grad()
     def decode(self, z: Any) -> Tensor:
         """Compute E[x|z]. z [..., Z] -> [..., *shape]."""
         codes = self._checked(z, (self.vae.latent_dim,))
-        x: Tensor = self.vae.mean(codes.flatten(0, -2)).unflatten(0, codes.shape[:-1])
+        labels = self._labels(codes.shape[:-1])
+        labels = None if labels is None else labels.flatten()
+        x: Tensor = self.vae.mean(codes.flatten(0, -2), labels).unflatten(0, codes.shape[:-1])
         return x
 
     def reconstruct(self, x: Any) -> Tensor:
@@ -59,8 +80,11 @@ class TrainedRun:
         return self.decode(self.encode(x).mean)
 
     def sample(self, n: int, seed: int | None = None) -> Tensor:
-        """Decode n draws from the prior. -> [n, *shape]."""
-        return self.decode(self.draw_codes(n, seed))
+        """Decode n draws from the prior. -> [n, *shape]; of a conditional model, unless it is
+        `given` labels, of each class in turn."""
+        in_turn = torch.arange(n) % (self.vae.classes or 1)
+        run = self if self.labels is not None else self.given(in_turn)
+        return run.decode(self.draw_codes(n, seed))
 
     def draw_codes(self, n: int, seed: int | None = None) -> Tensor:
         """Draw n codes from the prior. -> [n, Z]."""
@@ -83,7 +107,8 @@ class TrainedRun:
     def log_likelihood(self, x: Any, num_samples: int, seed: int | None = None) -> Tensor:
         """Estimate log p(x) from num_samples codes for each x [B, *shape]. -> [B] float64, nats."""
         examples, source = self._checked(x, self.shape), _source(self.device, seed)
-        return log_likelihood(self.vae, examples, num_samples, source)[0]
+        labels = self._labels(examples.shape[:1])
+        return log_likelihood(self.vae, examples, num_samples, source, labels)[0]
 
     def fit(self, target: Any, num_starts: int, seed: int | None = None) -> measures.Fit:
         """Find the code whose decoded example is nearest to target [*shape]; see `measures.fit`."""
@@ -144,6 +169,16 @@ class TrainedRun:
         test = self.data().test
         return {"class": test.labels} if test.labels is not None else test.parameters or {}
 
+    def labels_of(self, index: Any) -> Tensor:
+        """The classes of test examples by their numbers; 0 where there are no classes."""
+        labels = self.data().test.labels
+        return torch.zeros((), dtype=torch.int64) if labels is None else labels[index]
+
+    def of_class(self, label: int | None) -> str:
+        """The end of a title: which class a conditional model decodes."""
+        named = self.vae.classes > 0 and label is not None
+        return f", {self.data().class_names[label or 0]}" if named else ""
+
     def name_of(self, index: int) -> str:
         """Say what is known of one test example."""
         labels, names = self.data().test.labels, self.data().class_names
@@ -186,11 +221,14 @@ def load_run(folder: str | Path, device: str = "cpu") -> TrainedRun:
         about, note = checkpoint.load_best(folder / "checkpoints")
         weights, reason = about["vae"], error if path.exists() else f"{folder} has not ended"
         say(f"warning: {note or reason}: the weights are those of epoch {about['epoch']}")
-    vae = build_vae(config, tuple(about["data"]["shape"])).requires_grad_(False).eval()
+    data = about["data"]
+    vae = (
+        build_vae(config, tuple(data["shape"]), data.get("classes", 0)).requires_grad_(False).eval()
+    )
     try:
         vae.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"{folder}: the weights do not fit the model of config.yaml") from error
     run = TrainedRun(folder, config, vae.to(device_of(device)), int(about["epoch"]))
-    run.trained_on = about["data"]
+    run.trained_on = data
     return run

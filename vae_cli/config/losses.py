@@ -79,12 +79,13 @@ class ObjectiveConfig(Component):
     needs_density: ClassVar[bool] = False  # of the posterior: a point has none
     has_kl: ClassVar[bool] = False  # the loss holds beta |KL - capacity|
     fits_prior: ClassVar[bool] = False  # codes come near p(z) even of a point posterior
+    of_batch: ClassVar[bool] = False  # the loss is no mean over examples
     num_samples: int = Field(ge=1)
 
     @property
     def of_whole_batch(self) -> bool:
         """Whether several processes cannot share a batch."""
-        return False
+        return self.of_batch
 
     def problems(self, config: "Config") -> Iterator[str]:
         if self.needs_density and not config.posterior.has_density:
@@ -102,7 +103,7 @@ class ElboConfig(ObjectiveConfig):
 
     @property
     def of_whole_batch(self) -> bool:
-        return self.free_bits > 0
+        return self.of_batch or self.free_bits > 0
 
     def problems(self, config: "Config") -> Iterator[str]:
         yield from super().problems(config)
@@ -129,10 +130,7 @@ class IWAEConfig(ObjectiveConfig):
     def problems(self, config: "Config") -> Iterator[str]:
         yield from super().problems(config)
         if self.num_samples % self.groups:
-            yield (
-                f"objective.groups={self.groups}: must divide"
-                f" objective.num_samples={self.num_samples}"
-            )
+            yield f"objective.groups={self.groups}: must divide num_samples={self.num_samples}"
         if self.gradient != "reparameterised" and not config.posterior.evaluates:
             yield (
                 f"objective.gradient={self.gradient} needs log q at every code and"
@@ -144,11 +142,8 @@ class IWAEConfig(ObjectiveConfig):
 @register("objective", "beta_tcvae", builds="vae_cli.vae.aggregate:BetaTCVAE")
 class BetaTCVAEConfig(ObjectiveConfig):
     needs_density: ClassVar[bool] = True
+    of_batch: ClassVar[bool] = True
     estimator: Literal["batch", "stratified"]
-
-    @property
-    def of_whole_batch(self) -> bool:
-        return True
 
     def problems(self, config: "Config") -> Iterator[str]:
         yield from super().problems(config)
@@ -163,10 +158,7 @@ class AggregateConfig(ElboConfig):
     """The loss of the ELBO and a term of the codes of a batch together."""
 
     monitor: ClassVar[str] = "val/loss"
-
-    @property
-    def of_whole_batch(self) -> bool:
-        return True
+    of_batch: ClassVar[bool] = True
 
 
 @register("objective", "mmd", builds="vae_cli.vae.aggregate:MMD")

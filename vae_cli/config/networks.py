@@ -19,6 +19,7 @@ class ModelConfig(Component):
     activation: Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "softplus"]
     init: Literal["torch", "glorot"]
     output_bias: Literal["init", "data_mean"]
+    condition_on_labels: bool
 
     def problems(self, config: "Config") -> Iterator[str]:
         kind = config.dataset.kind

@@ -57,6 +57,7 @@ class Config(Schema):
     patience: Annotated[int | None, Field(ge=1), HOW_FAR]
     monitor: str | None
     nll_samples: Annotated[int, Field(ge=0), HOW_FAR]
+    quiet: Annotated[bool, HOW]
     log_every: Annotated[int, Field(ge=1), HOW]
     image_every: Annotated[int, Field(ge=0), HOW]
     model: SerializeAsAny[ModelConfig]

@@ -1,9 +1,10 @@
 """What every dataset is once it is loaded, and where all randomness comes from."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -40,6 +41,12 @@ class Split:
         else:
             for index in order.split(size):
                 yield self.x.index_select(0, index)
+
+    def labelled(self, order: Tensor | None, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Yield `batches` with the labels of their examples, [B] int64, or with None."""
+        labels = self.labels if order is None or self.labels is None else self.labels[order]
+        parts: Iterable[Tensor | None] = repeat(None) if labels is None else labels.split(size)
+        yield from zip(self.batches(order, size), parts, strict=False)
 
     def head(self, count: int) -> Tensor:
         """Return the first raw examples, at most `count`. -> [count, *shape] on the device."""
@@ -132,6 +139,7 @@ class Data:
         return {
             "examples": {name: len(split) for name, split in splits.items() if split is not None},
             "shape": list(self.shape),
+            "classes": len(self.class_names),
             "dtype": str(self.train.x.dtype).removeprefix("torch."),
             "digest": self.digest,
         }

@@ -31,21 +31,34 @@ class Autoencoder(nn.Module):
     encoder: nn.Module
     decoder: nn.Module
 
-    def __init__(self, config: ModelConfig, shape: tuple[int, ...], code_width: int) -> None:
-        """shape: of one example, [C, H, W] or [P]. code_width: width of the encoder's output."""
+    def __init__(
+        self, config: ModelConfig, shape: tuple[int, ...], code_width: int, classes: int = 0
+    ) -> None:
+        """shape: of one example, [C, H, W] or [P]. code_width: width of the encoder's output.
+
+        classes: both networks get the label of an example too, one of so many; 0: they do not.
+        """
         super().__init__()
-        self.shape = shape
+        self.shape, self.classes = shape, classes
         self.latent_dim = config.latent_dim
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Compute the raw code. x [B, *shape] -> [B, code_width]."""
-        code: Tensor = self.encoder(x)
+    def encode(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Compute the raw code. x [B, *shape], labels [B] int64 -> [B, code_width]."""
+        code: Tensor = self.encoder(self._with_labels(x, labels))
         return code
 
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Compute the raw parameters of p(x|z), no sigmoid. z [N, Z] -> [N, *shape]."""
-        output: Tensor = self.decoder(z)
+        output: Tensor = self.decoder(self._with_labels(z, labels))
         return output
+
+    def _with_labels(self, values: Tensor, labels: Tensor | None) -> Tensor:
+        """Put one-hot labels behind the values: numbers [B, P], or channels of [B, C, H, W]."""
+        if labels is None or not self.classes:
+            return values
+        planes = F.one_hot(labels, self.classes).to(values.dtype)
+        planes = planes.view(*planes.shape, *(1 for _ in values.shape[2:]))
+        return torch.cat([values, planes.expand(-1, -1, *values.shape[2:])], 1)
 
     def draw_glorot(self) -> None:
         """Draw the weights of all layers uniformly, as Glorot & Bengio 2010 (eq. 16); biases 0."""
@@ -68,16 +81,18 @@ class Autoencoder(nn.Module):
 class MLP(Autoencoder):
     """x -> hidden_sizes -> code, and the mirror image back (Kingma & Welling 2014, appendix C)."""
 
-    def __init__(self, config: MLPConfig, shape: tuple[int, ...], code_width: int) -> None:
-        super().__init__(config, shape, code_width)
+    def __init__(
+        self, config: MLPConfig, shape: tuple[int, ...], code_width: int, classes: int = 0
+    ) -> None:
+        super().__init__(config, shape, code_width, classes)
         size, widths = math.prod(shape), config.hidden_sizes
         activation = ACTIVATIONS[config.activation]
-        self.encoder = _layers([size, *widths], code_width, activation)
-        back = _layers([config.latent_dim, *reversed(widths)], size, activation)
+        self.encoder = _layers([size + classes, *widths], code_width, activation)
+        back = _layers([config.latent_dim + classes, *reversed(widths)], size, activation)
         self.decoder = back.append(nn.Unflatten(1, shape))
 
-    def encode(self, x: Tensor) -> Tensor:
-        return super().encode(x.flatten(1))
+    def encode(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        return super().encode(x.flatten(1), labels)
 
 
 def _layers(widths: list[int], last: int, activation: type[nn.Module]) -> nn.Sequential:
@@ -95,8 +110,10 @@ class Conv(Autoencoder):
     encoder's sizes, so every input size (odd ones too) comes out exactly.
     """
 
-    def __init__(self, config: ConvConfig, shape: tuple[int, ...], code_width: int) -> None:
-        super().__init__(config, shape, code_width)
+    def __init__(
+        self, config: ConvConfig, shape: tuple[int, ...], code_width: int, classes: int = 0
+    ) -> None:
+        super().__init__(config, shape, code_width, classes)
         activation, widths = ACTIVATIONS[config.activation], config.channels
         channels, height, width = shape
         sizes = [(height, width)]  # before each convolution, and after the last
@@ -107,11 +124,14 @@ class Conv(Autoencoder):
         features = math.prod(self.bottleneck)
 
         down: list[nn.Module] = []
-        for (before, after), size in zip(pairwise([channels, *widths]), sizes, strict=False):
+        for (before, after), size in zip(
+            pairwise([channels + classes, *widths]), sizes, strict=False
+        ):
             down += [Down(before, after, size), nn.BatchNorm2d(after), activation()]
         self.encoder = nn.Sequential(*down, nn.Flatten(), Linear(features, code_width))
 
-        up: list[nn.Module] = [Linear(self.latent_dim, features), nn.Unflatten(1, self.bottleneck)]
+        first = Linear(self.latent_dim + classes, features)
+        up: list[nn.Module] = [first, nn.Unflatten(1, self.bottleneck)]
         mirrored = [*reversed(widths), widths[0]]
         for (before, after), size in zip(pairwise(mirrored), reversed(sizes[:-1]), strict=True):
             up += [Up(before, after, size), nn.BatchNorm2d(after), activation()]

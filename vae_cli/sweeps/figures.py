@@ -146,7 +146,8 @@ def reconstructions(runs: dict[str, SavedRun], title: str) -> Figure:
     models = [load_run(run.folder) for run in runs.values()]
     data = models[0].data()
     x = torch.stack([models[0].example(i) for i in range(min(EXAMPLES, len(data.test)))])
-    table = torch.stack([x, *(model.reconstruct(x) for model in models)])
+    labels = models[0].labels_of(slice(len(x)))
+    table = torch.stack([x, *(model.given(labels).reconstruct(x) for model in models)])
     names = ["original", *runs]
     if models[0].has_images:
         return sheet(table, title, data.curves, rows=names)

@@ -67,6 +67,9 @@ def load_data(config: Config, former: Mapping[str, Any] | None = None) -> Data:
         raise UserError(config.model.refusal_of_curves(data.name))
     if config.likelihood.needs_unit_interval and not (low >= 0 and high <= 1):
         raise UserError(config.likelihood.refusal_of_data(values))
+    parts = (part for part in (data.train, data.val, data.test) if part is not None)
+    if config.model.condition_on_labels and any(part.labels is None for part in parts):
+        raise UserError(f"model.condition_on_labels=true: dataset={data.name} has no labels")
     if config.batch_size > len(data.train):
         examples = f"{len(data.train):,} training examples of {data.name}"
         raise UserError(f"batch_size={config.batch_size}: must be at most the {examples}")
@@ -74,13 +77,13 @@ def load_data(config: Config, former: Mapping[str, Any] | None = None) -> Data:
 
 
 def _changes(former: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    pairs = {key: (former.get(key), now[key]) for key in now}
+    pairs = {key: (former[key], now[key]) for key in now if key in former}
     return "; ".join(f"{k}: {old}, now {new}" for k, (old, new) in pairs.items() if old != new)
 
 
 def fresh_vae(config: Config, data: Data) -> VAE:
     """Build the VAE that a training starts from, as model.init and model.output_bias say."""
-    vae = build_vae(config, data.shape)
+    vae = build_vae(config, data.shape, len(data.class_names))
     if config.model.output_bias == "data_mean":
         vae.start_at(*data.mean())
     vae.learn_from(Examples(len(data.train), lambda count: data.some(count, config.seed)))

@@ -77,11 +77,18 @@ class SharedEngine(Engine):
         self.parent = os.getppid()
 
     def shared_loss(
-        self, x: Tensor, noise: Tensor, weight: Weight, seen: Tensor, generator: torch.Generator
+        self,
+        x: Tensor,
+        noise: Tensor,
+        weight: Weight,
+        seen: Tensor,
+        generator: torch.Generator,
+        labels: Tensor | None,
     ) -> Terms:
         """Compute the rows of this process; the metrics are those of the whole batch."""
         rows, part = share(len(x), dist.get_rank(), size())
-        terms = self.module(x[rows], noise[:, rows], weight, seen[rows])
+        given = None if labels is None else labels[rows]
+        terms = self.module(x[rows], noise[:, rows], weight, seen[rows], labels=given)
         means = torch.stack(list(terms.metrics.values()))
         means = means * part if part else torch.zeros_like(means)  # 0 * infinity is not 0
         dist.all_reduce(means)

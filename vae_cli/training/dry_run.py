@@ -1,5 +1,6 @@
 """`dry_run=true`: build everything, make a few updates, print sizes and times, keep nothing."""
 
+from functools import partial
 from timeit import timeit
 from typing import Any
 
@@ -18,7 +19,7 @@ def dry_run(config: Config) -> None:
     data = build.load_data(config).to(build.device_of(config.device))
     state = TrainState(config, data, data.train.x.device)
     engine = Engine(state, data, config, state.vae.forward)
-    batch, now = data.train.head(config.batch_size), state.schedule()[0]
+    (batch, labels), now = next(data.train.labelled(None, config.batch_size)), state.schedule()[0]
     names = {layer: name for name, layer in state.vae.model.named_modules()}
     shapes: dict[str, str] = {}
     saved: dict[int, int] = {}  # address -> bytes of what the forward pass keeps for the backward
@@ -33,9 +34,9 @@ def dry_run(config: Config) -> None:
 
     hook = nn.modules.module.register_module_forward_hook(note_shapes)
     with hook, torch.autograd.graph.saved_tensors_hooks(note_bytes, lambda tensor: tensor):
-        engine.update(batch, now)
-    wait = state.meter.rows.tolist  # for the device
-    step = (timeit(lambda: engine.update(batch, now), number=5) + timeit(wait, number=1)) / 5
+        engine.update(batch, labels, now)
+    update, wait = partial(engine.update, batch, labels, now), state.meter.rows.tolist
+    step = (timeit(update, number=5) + timeit(wait, number=1)) / 5  # wait: for the device
     parameters = sum(parameter.numel() for parameter in state.parameters)
     # the weights are among what is saved; their gradients and Adam's two means are not
     memory = f"{(sum(saved.values()) + 12 * parameters) / 2**20:,.1f} MiB beside the data"

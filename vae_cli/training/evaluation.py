@@ -39,10 +39,15 @@ class Evaluation:
         numbers = self.metrics | {"active_units": self.active_units}
         return {f"{split}/{name}": number for name, number in numbers.items()}
 
-    def rows(self, split: str) -> dict[str, str]:
-        """The numbers as rows of a table, by names such as 'val elbo'."""
-        units = {"nll": " nats", "elbo": " nats (beta = 1)"}
-        terms = [t for t in ("nll", "bound", "elbo", "reconstruction", "kl") if t in self.metrics]
+    def rows(self, split: str, has_kl: bool) -> dict[str, str]:
+        """The numbers as rows of a table, by names such as 'val elbo'; an autoencoder has no KL."""
+        units = {
+            "nll": " nats",
+            "elbo": " nats (beta = 1)",
+            "reconstruction": " nats" * (not has_kl),
+        }
+        names = ("nll", "bound", "elbo", "reconstruction", "kl") if has_kl else ("reconstruction",)
+        terms = [name for name in names if name in self.metrics]
         rows = {f"{split} {t}": f"{self.metrics[t]:.3f}{units.get(t, '')}" for t in terms}
         return rows | {"active units": f"{self.active_units} of {len(self.mean_variance)}"}
 
@@ -66,11 +71,13 @@ def evaluate(
     sums: dict[str, Tensor] = {}
     means, kls = [], []
     with evaluating(vae):
-        for raw in data.fixed(split, seed).batches(None, vae.batch_size or BATCH):
+        fixed = data.fixed(split, seed)
+        for raw, labels in fixed.labelled(None, vae.batch_size or BATCH):
             x = data.prepare(raw, source)
             noise = torch.randn(vae.noise_shape(len(x)), generator=source, device=x.device)
-            posterior = vae.encode(x)
-            for name, term in vae.terms(posterior, x, noise, weight, x, source).metrics.items():
+            posterior = vae.encode(x, labels)
+            terms = vae.terms(posterior, x, noise, weight, x, source, labels)
+            for name, term in terms.metrics.items():
                 sums[name] = sums.get(name, 0) + term * len(x)
             means.append(posterior.mean)
             if (exact := vae.prior.exact_kl(posterior)) and exact.by_dimension is not None:
@@ -105,8 +112,8 @@ def encode(vae: VAE, data: Data, split: Split, seed: int) -> Codes:
     """Compute the posterior of every example, in order. The seed is that of `Data.fixed`."""
     source = generator(split.x.device, seed, "evaluation")
     with evaluating(vae):
-        batches = data.fixed(split, seed).batches(None, BATCH)
-        parts = [vae.encode(data.prepare(x, source)) for x in batches]
+        batches = data.fixed(split, seed).labelled(None, BATCH)
+        parts = [vae.encode(data.prepare(x, source), labels) for x, labels in batches]
     exact = [vae.prior.exact_kl(part) for part in parts]
     kls = [kl.by_dimension for kl in exact if kl and kl.by_dimension is not None]
     mean, stddev = torch.cat([p.mean for p in parts]), torch.cat([p.stddev for p in parts])
@@ -122,9 +129,9 @@ def log_likelihoods(
     number of codes, each [M] float64 on the CPU.
     """
     source, total = generator(split.x.device, seed, "nll"), len(split if order is None else order)
-    batches = data.fixed(split, seed).batches(order, BATCH)
+    batches = data.fixed(split, seed).labelled(order, BATCH)
     bar = tqdm(batches, "log p(x)", math.ceil(total / BATCH), disable=None, leave=False)
-    parts = [log_likelihood(vae, data.prepare(raw, source), count, source) for raw in bar]
+    parts = [log_likelihood(vae, data.prepare(x, source), count, source, y) for x, y in bar]
     return [torch.cat(part) for part in zip(*parts, strict=True)]
 
 
@@ -147,7 +154,9 @@ class InFloat64(Likelihood):
 
 
 @torch.no_grad()
-def log_likelihood(vae: VAE, x: Tensor, count: int, source: torch.Generator) -> list[Tensor]:
+def log_likelihood(
+    vae: VAE, x: Tensor, count: int, source: torch.Generator, labels: Tensor | None = None
+) -> list[Tensor]:
     """Estimate log p(x) as log (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x), z_k ~ q(z|x), K = count.
 
     In expectation a lower bound that grows with K (Burda et al. 2016, section 5). The networks run
@@ -159,16 +168,18 @@ def log_likelihood(vae: VAE, x: Tensor, count: int, source: torch.Generator) -> 
     with evaluating(vae):
         likelihood = InFloat64(vae.likelihood)
         precise = torch.float32 if x.device.type == "mps" else torch.float64
-        for examples in x.split(50):
-            posterior = vae.encode(examples)
+        for begin in range(0, len(x), 50):
+            examples = x[begin : begin + 50]
+            given = None if labels is None else labels[begin : begin + 50]
+            posterior = vae.encode(examples, given)
             first = torch.full((len(examples),), -math.inf, dtype=torch.float64)
             second = first.clone()  # log-sum-exp of the weights, and of their squares
             portion = max(1, VALUES // examples.numel())
-            for begin in range(0, count, portion):
-                shape = (min(portion, count - begin), len(examples), vae.latent_dim)
+            for done in range(0, count, portion):
+                shape = (min(portion, count - done), len(examples), vae.latent_dim)
                 noise = torch.randn(shape, generator=source, device=x.device)
                 code = posterior.sample(noise.to(precise))  # so that its densities are precise too
-                log_weight = likelihood.log_prob(examples, vae.decode(code.z.float())).cpu()
+                log_weight = likelihood.log_prob(examples, vae.decode(code.z.float(), given)).cpu()
                 log_ratio = vae.prior.log_prob(code.z, vae.encode) - code.log_q()  # [K, B]
                 log_weight = log_weight.double() + log_ratio.cpu().double()
                 first = torch.logaddexp(first, log_weight.logsumexp(0))

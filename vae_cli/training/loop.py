@@ -2,15 +2,12 @@
 
 import logging
 import math
-import platform
 import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from vae_cli import console
 from vae_cli.config.check import as_container
@@ -20,7 +17,7 @@ from vae_cli.runs import checkpoint
 from vae_cli.runs.folder import Run
 from vae_cli.runs.interrupt import Interrupt, Interrupted, interruptible
 from vae_cli.runs.saved import has_checkpoint, read_summary
-from vae_cli.training import build, distributed
+from vae_cli.training import build, distributed, messages
 from vae_cli.training.evaluation import Evaluation, evaluate, log_likelihoods, trouble
 from vae_cli.training.state import TrainState
 from vae_cli.training.step import Engine, engine_for, stop_if_not_finite
@@ -31,7 +28,8 @@ log = logging.getLogger(__name__)
 def fit(training: "Training", engine: Engine, interrupt: Interrupt) -> None:
     """Train to the last epoch: updates, validation, logs, checkpoint, observers."""
     config, data, state = training.config, training.data, training.state
-    with console.Progress(config.epochs * state.steps_per_epoch, state.step, config.epochs) as bar:
+    steps, how = config.epochs * state.steps_per_epoch, (config.is_generative, config.quiet)
+    with console.Progress(steps, state.step, config.epochs, *how) as bar:
         while not (training.stopped or state.is_finished(config)):
             order = epoch_order(data.train.x.device, config.seed, state.epoch, len(data.train))
             schedule = state.schedule()  # [steps, 3]: beta, capacity, learning rate
@@ -168,11 +166,12 @@ def train(
             state.load_state_dict(saved)
         measured = config.nll_samples in (0, summary.get("nll_samples"))
         if summary.get("status") == "completed" and state.is_finished(config) and measured:
-            console.say(f"{folder} is finished: {state.epoch} epochs; give more with epochs=N")
+            made = console.count(state.epoch, "epoch")
+            console.say(f"{folder} is finished: {made}; give more with epochs=N")
             return
         run = Run(folder, config, state.epoch, state.step, swept)
         training = Training(config, data, state, run, observers)
-        greet(training)
+        messages.greet(training)
         with interruptible(patient=several) as interrupt:
             try:
                 with build.out_of_memory(config):
@@ -186,7 +185,8 @@ def train(
                         finish(training)
             except KeyboardInterrupt as error:
                 training.close("interrupted")
-                made = f"{state.epoch} of {config.epochs} epochs ({state.kept_step:,} steps)"
+                made = f"{state.epoch} of {console.count(config.epochs, 'epoch')}"
+                made += f" ({console.count(state.kept_step, 'step')})"
                 line = f"interrupted; {made} are kept, go on with vae-train resume="
                 line += shlex.quote(str(folder))
                 raise Interrupted(line, getattr(error, "by_signal", False)) from None
@@ -199,27 +199,6 @@ def former(folder: Path) -> tuple[checkpoint.State, dict[str, Any]]:
     """Return the newest checkpoint in a run folder, {} without one, and its summary.json."""
     saved = checkpoint.load_newest(folder / "checkpoints")[0] if has_checkpoint(folder) else {}
     return saved, read_summary(folder)
-
-
-def greet(training: Training) -> None:
-    """Say what is trained, on what, where; note the device and the sizes in summary.json."""
-    config, data, state = training.config, training.data, training.state
-    place, how = data.train.x.device, f"{config.epochs} epochs"
-    how = f"going on after epoch {state.epoch}" if state.step else how
-    threads = f"{platform.machine()}, {torch.get_num_threads()} threads"
-    device = f"{place} ({torch.cuda.get_device_name(place) if place.type == 'cuda' else threads})"
-    device += f", {distributed.size()} processes" if distributed.size() > 1 else ""
-    parameters = sum(parameter.numel() for parameter in state.parameters)
-    training.run.write_summary(device=device, parameters=parameters, data=data.identity)
-    if not config.is_generative and config.beta != 1:
-        line = "has no effect: an autoencoder has no KL to weigh"
-        console.say(f"warning: beta={config.beta:g} {line}")
-    val = "" if data.val is None else f" + {len(data.val):,} validation"
-    console.say(
-        f"{config.model.name} on {config.dataset.name}: {len(data.train):,} training{val} +"
-        f" {len(data.test):,} test examples of shape {'x'.join(map(str, data.shape))},"
-        f" {parameters:,} parameters, {device}, {config.precision}, {how}\n{training.run.folder}"
-    )
 
 
 def finish(training: Training) -> None:
@@ -237,10 +216,7 @@ def finish(training: Training) -> None:
     run.log_steps(state.step, final)
     about = {"data": data.identity, "epoch": state.best_epoch}
     checkpoint.save_weights(run.weights, state.measured.state_dict(), about)
-    rows = {"best epoch": f"{state.best_epoch} of {state.epoch}"} | evaluation.rows("test")
-    print(
-        console.table(rows | {"seconds": f"{state.seconds:.1f}"}), flush=True
-    )  # before pictures are drawn, which takes a while
+    messages.show_result(training, evaluation)  # before pictures are drawn, which takes a while
     training.tell("end", evaluation)
     last = run.history[-1]
     training.close(
@@ -251,10 +227,4 @@ def finish(training: Training) -> None:
         metrics={k: v for k, v in last.items() if k.startswith(("train/", "val/"))} | final,
         kl_by_dimension=None if evaluation.kl is None else evaluation.kl.tolist(),
     )
-    print(f"\n  {run.folder}\n  tensorboard --logdir {shlex.quote(str(run.folder))}", flush=True)
-    if config.is_generative and evaluation.active_units == 0:
-        console.say(
-            "warning: the posterior has collapsed: no latent dimension carries information. Lower"
-            f" beta (now {config.beta:g}), warm it up with beta_schedule=warmup, lower"
-            " optimizer.lr, or check that the data varies."
-        )
+    messages.say_farewell(training, evaluation)

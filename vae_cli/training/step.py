@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -14,8 +15,8 @@ from vae_cli.runs.interrupt import Interrupt
 from vae_cli.training.state import TrainState
 from vae_cli.vae.objectives import Terms, Weight
 
-# (x, noise, weight, seen, generator) -> loss and metrics: the forward pass, as an engine runs it
-Loss = Callable[[Tensor, Tensor, Weight, Tensor, torch.Generator], Terms]
+# (x, noise, weight, seen, generator, labels) -> loss and metrics: the VAE's forward pass
+Loss = Callable[[Tensor, Tensor, Weight, Tensor, torch.Generator, Tensor | None], Terms]
 WARM_UP = 3  # steps before a recording: cuDNN, cuBLAS, autotuning and the optimiser need them
 
 
@@ -28,15 +29,24 @@ class Now(NamedTuple):
 
 
 def train_step(
-    state: TrainState, loss: Loss, x: Tensor, generator: torch.Generator, now: Now, config: Config
+    state: TrainState,
+    loss: Loss,
+    x: Tensor,
+    generator: torch.Generator,
+    now: Now,
+    config: Config,
+    labels: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Make one update from x [B, *shape], waiting for no device; return its metrics, scalars."""
+    """Make one update, waiting for no device; return its metrics, scalars.
+
+    x [B, *shape], labels [B] int64.
+    """
     vae, parameters = state.vae, state.parameters
     noise = torch.randn(vae.noise_shape(len(x)), generator=generator, device=x.device)  # [K, B, Z]
     seen = state.corruption(x, generator)  # [B, *shape], what the encoder gets
     skipping = config.on_nonfinite == "skip"
     buffers = [buffer.clone() for buffer in vae.buffers()] if skipping else []
-    terms = loss(x, noise, Weight(now.beta, now.capacity), seen, generator)
+    terms = loss(x, noise, Weight(now.beta, now.capacity), seen, generator, labels)
     for parameter in (*parameters, *state.rivals):
         parameter.grad = None
     terms.loss.backward()
@@ -102,6 +112,8 @@ class Engine:
 
     def __init__(self, state: TrainState, data: Data, config: Config, loss: Loss) -> None:
         self.state, self.data, self.config, self.loss = state, data, config, loss
+        # labels are gathered only for a model that reads them
+        self.train = data.train if state.vae.classes else replace(data.train, labels=None)
         self.generator = torch.Generator(data.train.x.device)
 
     def steps(self, order: Tensor, schedule: Tensor, first: int) -> Iterator[int]:
@@ -110,16 +122,21 @@ class Engine:
         On the device: order [N] int64 of the examples; schedule [steps, 3]: beta, capacity, lr.
         """
         size = self.config.batch_size
-        batches = self.data.train.batches(order[first * size :], size)
-        for raw, now in zip(batches, schedule[first:].unbind(), strict=True):
+        batches = self.train.labelled(order[first * size :], size)
+        for (raw, labels), now in zip(batches, schedule[first:].unbind(), strict=True):
             self.seed_noise()
-            self.update(raw, now)
+            self.update(raw, labels, now)
             yield len(raw)
 
-    def update(self, raw: Tensor, now: Tensor, row: Tensor | None = None) -> None:
-        """Make one update from stored values raw [B, *shape] at now [3]; row: as in Meter.write."""
+    def update(
+        self, raw: Tensor, labels: Tensor | None, now: Tensor, row: Tensor | None = None
+    ) -> None:
+        """Make one update from stored values raw [B, *shape] at now [3].
+
+        labels [B] int64; row: as in Meter.write.
+        """
         x, at = self.data.prepare(raw, self.generator), Now(*now.unbind())  # x [B, *shape]
-        metrics = train_step(self.state, self.loss, x, self.generator, at, self.config)
+        metrics = train_step(self.state, self.loss, x, self.generator, at, self.config, labels)
         self.state.meter.write(metrics, row)
 
     def seed_noise(self) -> None:
@@ -141,7 +158,7 @@ class Recorder(Engine):
     def __init__(self, state: TrainState, data: Data, config: Config, loss: Loss) -> None:
         super().__init__(state, data, config, loss)
         assert isinstance(data.train.x, Tensor)
-        self.x, device = data.train.x, data.train.x.device
+        self.x, self.labels, device = data.train.x, self.train.labels, data.train.x.device
         self.lanes = torch.arange(config.batch_size, device=device)
         self.order = torch.empty(len(self.x), dtype=torch.int64, device=device)
         self.schedule = torch.empty(state.steps_per_epoch, 3, device=device)
@@ -167,8 +184,7 @@ class Recorder(Engine):
                 self.replay()  # also after recording, which computes nothing
                 self.known = (place[0] + 1, place[1] + 1)
             else:
-                index = self.order[batch * size :][:examples]
-                self.update(self.x.index_select(0, index), self.schedule[batch])
+                self.update(*self._at(self.order[batch * size :][:examples]), self.schedule[batch])
                 self.made += 1
             yield examples
 
@@ -176,8 +192,13 @@ class Recorder(Engine):
         """Make the update that the counters point at and advance them: what the graph holds."""
         batch, row = self.at.split(1)
         index = self.order.index_select(0, batch * len(self.lanes) + self.lanes)  # [B]
-        self.update(self.x.index_select(0, index), self.schedule.index_select(0, batch)[0], row)
+        self.update(*self._at(index), self.schedule.index_select(0, batch)[0], row)
         self.at.add_(1)
+
+    def _at(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Take stored values and labels of the examples `index` [B], on the device."""
+        labels = None if self.labels is None else self.labels.index_select(0, index)
+        return self.x.index_select(0, index), labels
 
     def _record(self) -> Callable[[], None]:
         """Record one update. Returns the replay, or the plain update where this is not possible."""

@@ -26,6 +26,7 @@ class Drawn:
     log_likelihood: Tensor  # [K, B] log p(x|z) in nats
     prior: Prior
     encode: Encode
+    labels: Tensor | None = None  # [B] int64, where the dataset has classes
     generator: torch.Generator | None = None  # for an objective that draws more
     _log_ratio: Tensor | None = None  # cached by hand: torch.compile takes no cached_property
 

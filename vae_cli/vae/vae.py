@@ -4,6 +4,7 @@ Shapes: B examples, K codes for an example, Z latent dimensions.
 """
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +24,16 @@ class VAE(nn.Module):
     The networks may run in bfloat16; densities, KL and loss are always computed in float32.
     """
 
-    def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
-        """Build the components that `config` names. shape: of one example."""
+    def __init__(self, config: Config, shape: tuple[int, ...], classes: int = 0) -> None:
+        """Build the components that `config` names. shape: of one example.
+
+        classes: of the dataset; with model.condition_on_labels, q(z|x, y) and p(x|z, y) know them.
+        """
         super().__init__()
+        self.classes = classes if config.model.condition_on_labels else 0
         self.latent_dim = latent_dim = config.model.latent_dim  # Z
         self.head: Head = config.posterior.build(latent_dim)  # it knows the width of the code
-        self.model: Autoencoder = config.model.build(shape, self.head.width())
+        self.model: Autoencoder = config.model.build(shape, self.head.width(), self.classes)
         if config.model.init == "glorot":
             self.model.draw_glorot()
         self.prior: Prior = config.prior.build(latent_dim, shape)
@@ -66,14 +71,16 @@ class VAE(nn.Module):
         weight: Weight,
         seen: Tensor | None = None,
         generator: torch.Generator | None = None,
+        labels: Tensor | None = None,
     ) -> Terms:
         """Compute the loss and its terms. x [B, *shape], noise [K, B, Z] standard normal.
 
         seen: what the encoder gets in place of x (denoising), of x's shape. generator: for an
-        objective that draws more than the codes.
+        objective that draws more than the codes. labels [B] int64.
         """
         seen = x if seen is None else seen
-        return self.terms(self.encode(seen), x, noise, weight, seen, generator)
+        posterior = self.encode(seen, labels)
+        return self.terms(posterior, x, noise, weight, seen, generator, labels)
 
     def terms(
         self,
@@ -83,50 +90,57 @@ class VAE(nn.Module):
         weight: Weight,
         seen: Tensor,
         generator: torch.Generator | None = None,
+        labels: Tensor | None = None,
     ) -> Terms:
         """Compute the loss and its terms of a batch that is encoded already: posterior of `seen`.
 
         x, seen [B, *shape], noise [K, B, Z] standard normal.
         """
         code = posterior.sample(noise)
-        log_likelihood = self.likelihood.log_prob(x, self.decode(code.z))  # [K, B]
-        drawn = Drawn(x, posterior, code, log_likelihood, self.prior, self.encode, generator)
+        log_likelihood = self.likelihood.log_prob(x, self.decode(code.z, labels))  # [K, B]
+        drawn = Drawn(
+            x, posterior, code, log_likelihood, self.prior, self.encode, labels, generator
+        )
         loss, metrics = self.objective(drawn, weight)
         if self.penalty.weight:
-            parts = (self._posterior, self.mean, self.model.decoder, generator)
-            term = self.penalty.term(Coded(seen, posterior.mean, *parts))
+            encode, decode = (
+                partial(self._posterior, labels=labels),
+                partial(self.mean, labels=labels),
+            )
+            at = Coded(seen, posterior.mean, encode, decode, self.model.decoder, generator)
+            term = self.penalty.term(at)
             cost = self.penalty.weight * term
             loss, whole = loss + cost, metrics["loss"] + cost.detach()
             metrics = metrics | {"loss": whole, "penalty": term.detach()}
         return Terms(loss, metrics)
 
-    def encode(self, x: Tensor) -> Posterior:
-        """Compute q(z|x). x [B, *shape]."""
+    def encode(self, x: Tensor, labels: Tensor | None = None) -> Posterior:
+        """Compute q(z|x), of a conditional model q(z|x, y). x [B, *shape], labels [B] int64."""
         with self._autocast(x.device):
-            return self._posterior(x)
+            return self._posterior(x, labels)
 
-    def decode(self, z: Tensor) -> Tensor:
-        """Compute raw likelihood parameters in float32. z [K, B, Z] -> [K, B, *shape]."""
+    def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Compute raw likelihood parameters in float32. z [K, B, Z] -> [K, B, *shape].
+
+        labels [B] int64, which a conditional model needs.
+        """
+        given = None if labels is None else labels.expand(z.shape[:2]).flatten()
         with self._autocast(z.device):
-            params = self.model.decode(z.flatten(0, 1))
+            params = self.model.decode(z.flatten(0, 1), given)
         separate: Tensor = params.float().unflatten(0, z.shape[:2])
         return separate
 
-    def mean(self, z: Tensor) -> Tensor:
+    def mean(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Compute E[x|z]. z [N, Z] -> [N, *shape]."""
-        return self.likelihood.mean(self.decode(z[None]))[0]
-
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """Compute E[x|z] at the posterior mean. [B, *shape] -> [B, *shape]."""
-        return self.mean(self.encode(x).mean)
+        return self.likelihood.mean(self.decode(z[None], labels))[0]
 
     @torch.no_grad()
     def draw_prior(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw n codes from the prior, on the generator's device. -> [n, Z]."""
         return self.prior.sample(n, generator, self.encode)
 
-    def _posterior(self, x: Tensor) -> Posterior:
-        posterior: Posterior = self.head(self.model.encode(x))
+    def _posterior(self, x: Tensor, labels: Tensor | None = None) -> Posterior:
+        posterior: Posterior = self.head(self.model.encode(x, labels))
         return posterior
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
@@ -134,7 +148,7 @@ class VAE(nn.Module):
         return torch.autocast(device.type, torch.bfloat16) if narrow else nullcontext()
 
 
-def build_vae(config: Config, shape: tuple[int, ...]) -> VAE:
+def build_vae(config: Config, shape: tuple[int, ...], classes: int = 0) -> VAE:
     """Build a VAE with weights drawn from config.seed, which torch's own generator takes."""
     torch.manual_seed(config.seed)
-    return VAE(config, shape)
+    return VAE(config, shape, classes)

@@ -1,0 +1,43 @@
+"""What a terminal of 80 columns shows while a run trains."""
+
+import sys
+
+from vae_cli import console
+
+RECORD = {"epoch": 3, "perf/seconds": 1.25} | {
+    f"{split}/{name}": number
+    for split in ("train", "val")
+    for name, number in {"loss": 115.04, "reconstruction": 91.25, "kl": 23.75}.items()
+}
+
+
+def test_the_bar_fits_a_terminal_and_each_epoch_leaves_a_line(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with console.Progress(4000, 0, 20, has_kl=True, quiet=False) as bar:
+        bar.numbers(3, {"loss": 115.04, "reconstruction": 91.25, "kl": 23.75})
+        bar.step(1640)
+        bar.bar.refresh()
+        text = str(bar.bar)
+        assert text.startswith("epoch 3/20 loss 115.0 rec 91.2 kl 23.8 41%")
+        assert text.endswith(" left")
+        assert len(text) < 80
+        bar.epoch(RECORD)
+    assert "epoch 3/20  train loss 115.040 (reconstruction 91.250, KL 23.750)  val loss" in (
+        capsys.readouterr().err
+    )
+
+
+def test_an_autoencoder_has_no_kl_and_a_quiet_run_no_lines(capsys):
+    with console.Progress(40, 0, 20, has_kl=False, quiet=False) as bar:
+        bar.numbers(3, RECORD | {"loss": 115.04})
+        bar.epoch(RECORD)
+    line = "epoch 3/20  train loss 115.040  val loss 115.040  1.2 s\n"
+    assert capsys.readouterr().err == line
+    with console.Progress(40, 0, 20, has_kl=True, quiet=True) as bar:
+        bar.epoch(RECORD)
+    assert capsys.readouterr().err == ""
+
+
+def test_one_is_no_plural():
+    assert console.count(1, "epoch") == "1 epoch"
+    assert console.count(2000, "step") == "2,000 steps"
