@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from vae_cli.config import losses
 from vae_cli.vae.objectives import ELBO, Drawn, Objective, Terms, Weight, terms
-from vae_cli.vae.posteriors import DiagonalGaussian
 from vae_cli.vae.priors import Examples
 
 
@@ -43,7 +42,6 @@ class BetaTCVAE(Objective):
             self.examples.fill_(examples.size)
 
     def forward(self, drawn: Drawn, weight: Weight) -> Terms:
-        assert isinstance(drawn.posterior, DiagonalGaussian)  # the only one that is factorised
         reconstruction, kl = -drawn.log_likelihood.mean(), drawn.kl.total.mean()
         # log q(z_j | x_i) for every code and every example i of the batch: [K, B, B, Z]
         densities = drawn.posterior.log_prob_by_dimension(drawn.code.z[:, :, None, :])
@@ -137,7 +135,8 @@ class DIP(WithTerm):
 class Adversarial(WithTerm):
     """A term by an adversary: a network that learns to tell codes from other draws.
 
-    Its output is the logit of one kind, so at its best log of the ratio of the two densities.
+    Its output is the logit of one kind, so at its best log of the ratio of the two densities. Its
+    LeakyReLU is that of Kim & Mnih 2018.
     """
 
     adversary: nn.Module

@@ -53,7 +53,7 @@ class Weight(NamedTuple):
 class Terms(NamedTuple):
     """A loss and the numbers that are logged with it."""
 
-    loss: Tensor  # scalar, to minimise
+    loss: Tensor  # scalar, to minimise; with an adversary the sum of its loss and the networks'
     metrics: dict[str, Tensor]  # loss, reconstruction, kl, elbo …: scalars, detached
 
 

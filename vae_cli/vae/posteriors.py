@@ -50,6 +50,13 @@ class Posterior(ABC):
         """Compute KL(q(z|x) || N(0, I)) by dimension, [B, Z]; None without a closed form."""
         return None
 
+    def log_prob_by_dimension(self, z: Tensor) -> Tensor:
+        """Compute log q(z_j|x), before the sum over dimensions. z broadcasts against [B, Z].
+
+        Raises TypeError where q is no product over dimensions.
+        """
+        raise TypeError(f"{type(self).__name__}: no density of each dimension")
+
     def stopped(self) -> "Posterior":
         """Copy the distribution without its gradient: log_prob then learns through z alone.
 
@@ -84,7 +91,6 @@ class DiagonalGaussian(Posterior):
         return self.log_prob_by_dimension(z).sum(-1)
 
     def log_prob_by_dimension(self, z: Tensor) -> Tensor:
-        """Compute log q(z_j|x), before the sum over dimensions. z broadcasts against [B, Z]."""
         squared = (z - self.mean) ** 2 * (-self.log_var).exp()
         return -0.5 * (squared + self.log_var + LOG_2PI)
 
