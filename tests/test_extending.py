@@ -88,6 +88,6 @@ def test_the_objective_is_that_of_the_paper(page):
     weights = torch.linspace(-3, 2, 12, dtype=torch.float64).view(4, 3)  # log w [K, B]
     drawn = SimpleNamespace(log_likelihood=weights / 3, log_ratio=weights * 2 / 3)
     drawn.kl = SimpleNamespace(total=-drawn.log_ratio.mean(0))
-    found = config.objective.build()(drawn, Weight(torch.tensor(1.0), torch.tensor(0.0)))
+    found = config.objective.build(2)(drawn, Weight(torch.tensor(1.0), torch.tensor(0.0)))
     bound = (weights.exp() ** 0.7).mean(0).log() / 0.7  # Li & Turner 2016
     torch.testing.assert_close(found.loss, -bound.mean())

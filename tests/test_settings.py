@@ -55,7 +55,8 @@ def others(setting: Any, annotation: Any) -> Iterator[Any]:
         yield not setting
     elif isinstance(setting, int | float):
         kind = type(setting)
-        yield from (kind(value) for value in (2 * setting, setting / 2, 0.8, 0.25, 2, 1))
+        # 5 divides the number of codes of iwae
+        yield from (kind(value) for value in (2 * setting, setting / 2, 0.8, 0.25, 2, 1, 5))
     elif isinstance(setting, list):
         yield [value + 1 for value in setting]
     else:

@@ -26,6 +26,10 @@ PLANE, MORE = {"latent_scatter.png", "manifold.png"}, {"latent_scatter.png", "ts
 FITTING = [
     ((*DIGITS, "model=ae", "model.latent_dim=2"), IMAGES | PLANE),
     ((*DIGITS, "model=ae", "model.latent_dim=3"), IMAGES | MORE),
+    (
+        (*DIGITS, "model=ae", "model.latent_dim=3", "objective=aae"),
+        IMAGES | MORE | {"samples.png"},
+    ),
     ((*DIGITS, "model.latent_dim=2", "interpolate=[1,0,6]"), IMAGES | VAE | PLANE),
     ((*DIGITS, "model.latent_dim=2", "prior=mixture"), (IMAGES | VAE | PLANE) - {"kl_bars.png"}),
     (CURVES, EVERY | VAE | PLANE | {"residuals.png"}),

@@ -98,9 +98,11 @@ def test_embeddings_are_the_posteriors_with_what_is_known_of_each(evaluate, imag
     assert np.array_equal(done.npz("codes_test.npz")["parameter_a"], test.parameters["a"])
 
 
-@pytest.mark.parametrize("prior", ["standard_normal", "mixture"])
-def test_samples_are_the_runs_own(evaluate, trained, prior):
-    folder = trained("dataset=digits", f"prior={prior}", "epochs=1")
+@pytest.mark.parametrize(
+    "choices", [("prior=standard_normal",), ("prior=mixture",), ("model=ae", "objective=mmd")]
+)
+def test_samples_are_the_runs_own(evaluate, trained, choices):
+    folder = trained("dataset=digits", *choices, "epochs=1")
     done, run = evaluate(folder, "task=sample", "n=5", "seed=3"), load_run(folder)
     assert done.files == {"samples.png", "samples.npz"}
     assert np.array_equal(done.npz("samples.npz")["x"], run.sample(5, seed=3))

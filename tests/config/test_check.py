@@ -17,6 +17,7 @@ from vae_cli.config.check import (
     nearest,
     typed,
 )
+from vae_cli.config.networks import PosteriorConfig
 from vae_cli.config.registry import SCHEMAS, Component, register
 from vae_cli.config.settings import GROUPS
 from vae_cli.console import UserError
@@ -87,6 +88,9 @@ def test_a_wrong_value_costs_one_line(plain, changes, line):
         ("model=ae objective=iwae", "objective=iwae"),
         ("model=ae prior=mixture", "prior=mixture"),
         ("prior=mixture objective.free_bits=1", "objective.free_bits"),
+        ("objective=miwae objective.groups=3", "objective.groups=3"),
+        ("model=ae objective=dip objective.kind=2", "objective.kind=2"),
+        ("penalty=several penalty.l2=0 penalty.gradient=0", "penalty=several"),
         ("beta_schedule=warmup epochs=2 beta_schedule.epochs=3", "beta_schedule.epochs=3"),
         ("beta_schedule=capacity epochs=2", "beta_schedule.epochs=5"),
         ("scheduler=cosine scheduler.warmup_epochs=20", "scheduler.warmup_epochs=20"),
@@ -173,6 +177,28 @@ def test_settings_without_effect_are_refused(make_config, overrides):
 def test_an_objective_names_its_own_monitor(make_config):
     assert make_config().monitored == "val/elbo"
     assert make_config("objective=iwae").monitored == "val/bound"
+    assert make_config("objective=aae").monitored == "val/reconstruction"
     assert make_config("objective=iwae", "monitor=val/kl").monitored == "val/kl"
     with pytest.raises(UserError, match="monitor=val/bound: must be one of val/elbo"):
         make_config("monitor=val/bound")
+
+
+@pytest.mark.parametrize(
+    ("objective", "lacks", "words"),
+    [
+        ("iwae objective.gradient=stl", "evaluates", "objective.gradient=stl"),
+        ("ciwae objective.gradient=dreg", "evaluates", "objective.gradient=dreg"),
+        ("beta_tcvae", "evaluates", "objective=beta_tcvae"),
+        ("beta_tcvae", "factorised", "objective=beta_tcvae"),
+        ("dip objective.kind=2", "factorised", "objective.kind=2"),
+    ],
+)
+def test_an_objective_refuses_a_posterior_that_lacks_what_it_needs(
+    make_config, objective, lacks, words
+):
+    config = make_config(*f"objective={objective}".split())
+    assert not list(config.objective.problems(config))
+    posterior = type("Lacking", (PosteriorConfig,), {lacks: False})(name="flow")
+    (line,) = config.objective.problems(config.model_copy(update={"posterior": posterior}))
+    assert line.startswith(words)
+    assert "posterior=flow" in line

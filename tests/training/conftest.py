@@ -34,10 +34,12 @@ def assert_equal_runs(one: Path, other: Path) -> None:
     assert curve(one) == curve(other)
     first, second = last_checkpoint(one), last_checkpoint(other)
     assert all(value.equal(second["vae"][name]) for name, value in first["vae"].items())
-    states = [ckpt["optimizer"]["state"] for ckpt in (first, second)]
-    for key, state in states[0].items():
-        for name, value in state.items():
-            assert torch.equal(torch.as_tensor(value), torch.as_tensor(states[1][key][name]))
+    optimizers = [[ckpt["optimizer"], *ckpt["rivals"]] for ckpt in (first, second)]
+    for one_state, other_state in zip(*optimizers, strict=True):
+        for key, state in one_state["state"].items():
+            for name, value in state.items():
+                wanted = torch.as_tensor(other_state["state"][key][name])
+                assert torch.equal(torch.as_tensor(value), wanted)
 
 
 @pytest.fixture

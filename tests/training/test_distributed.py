@@ -44,8 +44,8 @@ def test_the_processes_share_every_row_once(examples, size):
 
 @pytest.mark.parametrize(
     "setting",
-    ["objective=beta_tcvae", "objective.free_bits=1", "likelihood=gaussian_optimal",
-     "beta_schedule=capacity"],
+    ["objective=beta_tcvae", "objective=factor", "objective.free_bits=1",
+     "likelihood=gaussian_optimal", "beta_schedule=capacity"],
 )  # fmt: skip
 def test_what_several_processes_cannot_share_is_refused(make_config, monkeypatch, setting):
     monkeypatch.setenv("WORLD_SIZE", "2")

@@ -44,6 +44,7 @@ CONV, PLATEAU = SMALL["conv_vae"], ("scheduler=plateau", "scheduler.patience=0")
         ((8,), ("likelihood=gaussian_optimal", "objective=iwae", "optimizer=sgd")),  # at a read
         ((12,), (*CONV, *PLATEAU, "beta_schedule=cyclical")),  # at an epoch's last step
         ((6, 17), ("prior=mixture", "optimizer=rmsprop")),
+        ((7,), ("model=ae", "objective=aae", "penalty=several", "ema=0.9")),  # a second optimiser
     ],
 )
 def test_a_run_that_is_stopped_goes_on_exactly(

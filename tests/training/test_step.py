@@ -56,10 +56,10 @@ def test_the_norm_is_that_of_torch_for_any_layout():
     torch.testing.assert_close(clip(parameters, None), expected)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_skipping_leaves_weights_and_statistics_alone(setting, optimizer):
+@pytest.mark.parametrize("choice", ["optimizer=adam", "optimizer=sgd", "objective=aae"])
+def test_skipping_leaves_weights_and_statistics_alone(setting, choice):
     state, update, x = setting(
-        f"optimizer={optimizer}", "on_nonfinite=skip", "model=conv_vae", "model.channels=[4,8]"
+        choice, "on_nonfinite=skip", "model=conv_vae", "model.channels=[4,8]"
     )
     update()
     before = {name: value.clone() for name, value in state.vae.state_dict().items()}
@@ -70,6 +70,21 @@ def test_skipping_leaves_weights_and_statistics_alone(setting, optimizer):
     assert not all(value.equal(before[name]) for name, value in state.vae.state_dict().items())
 
 
+def test_an_adversary_has_an_optimiser_of_its_own(setting):
+    state, update, _ = setting("objective=factor", "optimizer=sgd", "grad_clip=1e-9", lr=0.0)
+    others = [p.clone() for p in state.parameters]
+    rivals = [p.clone() for p in state.rivals]
+    update()
+    assert all(p.equal(before) for p, before in zip(state.parameters, others, strict=True))
+    # a first step of Adam is its rate times the sign of the gradient: not clipped, not scheduled
+    changes = [(p - before).abs() for p, before in zip(state.rivals, rivals, strict=True)]
+    for change, p in zip(changes, state.rivals, strict=True):
+        expected = torch.full_like(change, 1e-3).where(p.grad.abs() > 1e-5, change)
+        torch.testing.assert_close(change, expected, rtol=2e-3, atol=0)
+    assert set(state.vae.parameters()) == {*state.parameters, *state.rivals}
+    assert not {*state.parameters} & {*state.rivals}
+
+
 # --------------------------------------------------------------------------------------- engines
 
 SETTINGS = (*DIGITS, "epochs=3", "log_every=4")
@@ -78,6 +93,8 @@ KINDS = [
     ("dataset.binarize=dynamic", "beta_schedule=warmup", "beta_schedule.epochs=2"),
     ("model=conv_vae", "model.channels=[4,8]", "grad_clip=10", "scheduler=cosine"),
     ("optimizer=sgd", "ema=0.9", "corruption=gaussian", "on_nonfinite=skip", "scheduler=plateau"),
+    ("objective=mmd", "prior=mixture"),
+    ("objective=factor", "ema=0.9", "on_nonfinite=skip"),  # draws, and a second optimiser
 ]
 
 

@@ -1,6 +1,3 @@
-import math
-from itertools import combinations
-
 import pytest
 import torch
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
@@ -9,13 +6,19 @@ from vae_cli.config import losses
 from vae_cli.config.networks import MixtureConfig, StandardNormalConfig
 from vae_cli.vae.objectives import Drawn, Objective, Weight
 from vae_cli.vae.posteriors import DiagonalGaussian, Point, Posterior
-from vae_cli.vae.priors import Examples, Prior
+from vae_cli.vae.priors import Prior
 
 NORMAL = StandardNormalConfig(name="standard_normal").build(2, (4,))
-ELBO = losses.ElboConfig(name="elbo", num_samples=1, free_bits=0.0).build()
-IWAE = losses.IWAEConfig(name="iwae", num_samples=1).build()
-TCVAE = losses.BetaTCVAEConfig(name="beta_tcvae", num_samples=1, estimator="batch").build()
+ELBO = losses.ElboConfig(name="elbo", num_samples=1, free_bits=0.0).build(2)
 close = torch.testing.assert_close
+
+
+def iwae(**settings: object) -> Objective:
+    given = {"num_samples": 1, "groups": 1, "elbo_share": 0.0, "gradient": "reparameterised"}
+    return losses.IWAEConfig.model_validate({"name": "iwae", **given, **settings}).build(2)
+
+
+IWAE = iwae()
 
 
 def weight(beta: float = 1.0, capacity: float = 0.0) -> Weight:
@@ -27,7 +30,8 @@ def drawn(posterior: Posterior, samples: int = 1, prior: Prior = NORMAL) -> Draw
     noise = torch.randn(samples, *posterior.mean.shape, dtype=posterior.mean.dtype)
     log_likelihood = torch.randn(noise.shape[:2])
     x = torch.zeros(len(posterior.mean), 4)
-    return Drawn(x, posterior, posterior.sample(noise), log_likelihood, prior, encode=Point)
+    code, generator = posterior.sample(noise), torch.Generator().manual_seed(0)
+    return Drawn(x, posterior, code, log_likelihood, prior, encode=Point, generator=generator)
 
 
 def gaussian(batch: int = 6) -> DiagonalGaussian:
@@ -109,10 +113,94 @@ def test_iwae_reaches_the_evidence_from_a_wrong_posterior(linear_gaussian):
     assert float(-exact.loss) == pytest.approx(float(evidence), rel=1e-6)
 
 
+def test_miwae_is_the_mean_of_the_bounds_of_groups_and_ciwae_mixes_the_elbo_in():
+    batch = drawn(gaussian(), 6)
+    log_weight = batch.log_likelihood + 0.5 * batch.log_ratio  # [6, B], beta = 0.5
+
+    def bound(log_weight: torch.Tensor) -> torch.Tensor:
+        return log_weight.double().exp().mean(0).log().mean().float()
+
+    groups = torch.stack([bound(part) for part in log_weight.split(2)])
+    close(iwae(groups=3)(batch, weight(0.5)).loss, -groups.mean())
+    loss = iwae(elbo_share=0.3)(batch, weight(0.5)).loss
+    close(loss, -(0.3 * log_weight.mean() + 0.7 * bound(log_weight)))
+    # what is logged is the bound of all codes at beta = 1, for each of them
+    for objective in (IWAE, iwae(groups=3), iwae(elbo_share=0.3), iwae(gradient="dreg")):
+        comparable = objective(batch, weight(0.5)).metrics["bound"]
+        close(comparable, bound(batch.log_likelihood + batch.log_ratio).detach())
+
+
+def gradients(repeats: int, exact: bool = False, beta: float = 1.0, **settings: object) -> list:
+    """The gradients of independent draws: of means, of log-variances, of a decoder's weights.
+
+    A Gaussian VAE of one example, p(x|z) = N(W z, I) with orthogonal columns in W, repeated as a
+    batch, each repeat with parameters of its own. -> three tensors [repeats, numbers].
+    """
+    x, W = torch.tensor([1.0, -0.5, 2.0]).double(), torch.tensor([[1.0, 0], [0, 0.5], [0, 0]])
+    precision = 1 + W.square().sum(0)
+    mean, log_var = W.T.double() @ x / precision, -precision.log()  # of the exact posterior
+    if not exact:
+        mean, log_var = mean + 0.5, log_var + 0.4
+    parameters = [
+        p.double().expand(repeats, *p.shape).clone().requires_grad_() for p in (mean, log_var, W)
+    ]
+    batch = drawn(DiagonalGaussian(*parameters[:2]), settings.get("num_samples", 1))
+    decoded = (parameters[2] @ batch.code.z[..., None]).squeeze(-1)
+    batch.log_likelihood = Normal(decoded, 1.0).log_prob(x).sum(-1)
+    loss = iwae(**settings)(batch, weight(beta)).loss
+    return [g.flatten(1) * repeats for g in torch.autograd.grad(loss, parameters)]
+
+
+def standard_errors_apart(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    error = ((one.var(0) + other.var(0)) / len(one)).sqrt()
+    return ((one.mean(0) - other.mean(0)) / error.clamp(min=1e-12)).abs()
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.5])
+@pytest.mark.parametrize(
+    ("gradient", "settings"),
+    [
+        ("stl", {}),
+        ("dreg", {"num_samples": 5}),
+        ("dreg", {"num_samples": 6, "groups": 2}),
+        ("dreg", {"num_samples": 4, "elbo_share": 0.5}),
+    ],
+)
+def test_stl_and_dreg_have_the_mean_gradient_of_the_plain_one(gradient, settings, beta):
+    torch.manual_seed(0)
+    plain = gradients(100_000, beta=beta, **settings)
+    other = gradients(100_000, beta=beta, gradient=gradient, **settings)
+    for one, two in zip(plain, other, strict=True):
+        assert (standard_errors_apart(one, two) < 4).all()
+
+
+def test_dreg_has_a_smaller_variance_and_stl_another_mean_with_several_codes():
+    torch.manual_seed(0)
+    plain, stl, dreg = (
+        gradients(20_000, num_samples=50, gradient=kind)
+        for kind in ("reparameterised", "stl", "dreg")
+    )
+    for of_encoder in (0, 1):
+        assert (dreg[of_encoder].var(0) < plain[of_encoder].var(0) / 4).all()
+    close(dreg[2].var(0), plain[2].var(0), rtol=0.1, atol=1e-9)  # the decoder's gradient is plain
+    # the score that stl leaves out has a mean (Tucker et al. 2019)
+    assert (standard_errors_apart(plain[0], stl[0]) > 10).all()
+    assert (standard_errors_apart(plain[2], stl[2])[[0, 3]] < 4).all()
+
+
+@pytest.mark.parametrize("gradient", ["stl", "dreg"])
+def test_without_the_score_every_draw_from_the_exact_posterior_has_no_gradient(gradient):
+    # Roeder et al. 2017: the weights are then constant, and so is each draw's gradient
+    mean, log_var, _ = gradients(20, exact=True, num_samples=3, gradient=gradient)
+    close(torch.cat([mean, log_var]), torch.zeros(40, 2).double(), rtol=0, atol=1e-6)
+    mean, log_var, _ = gradients(20, exact=True, num_samples=3)
+    assert torch.cat([mean, log_var]).abs().max() > 0.1
+
+
 def test_free_bits_charge_no_less_than_their_sum():
     mean = torch.tensor([[2.0, 0.0], [2.0, 0.0]], requires_grad=True)
     batch = drawn(DiagonalGaussian(mean, torch.zeros(2, 2)))  # KL of the dimensions: 2 and 0
-    elbo = losses.ElboConfig(name="elbo", num_samples=1, free_bits=0.5).build()
+    elbo = losses.ElboConfig(name="elbo", num_samples=1, free_bits=0.5).build(2)
     loss, metrics = elbo(batch, weight(3.0))
     close(loss - metrics["reconstruction"], torch.tensor(3 * (2 + 0.5)))
     assert metrics["kl"].item() == pytest.approx(2)  # reported as it is
@@ -125,92 +213,6 @@ def test_capacity_asks_for_an_amount_of_kl(capacity, cost):
     loss, metrics = ELBO(batch, weight(10.0, capacity))
     close(loss - metrics["reconstruction"], torch.tensor(10 * cost))
     close(metrics["elbo"], batch.log_likelihood.mean() - 2)
-
-
-@pytest.mark.parametrize("rho", [0.0, 0.8])
-def test_total_correlation_of_a_gaussian_aggregate(rho):
-    # a batch whose posterior means follow a correlated Gaussian: the aggregate is nearly that
-    # Gaussian, whose total correlation is -log(1 - rho^2) / 2
-    torch.manual_seed(0)
-    covariance = torch.tensor([[1.0, rho], [rho, 1.0]])
-    means = MultivariateNormal(torch.zeros(2), covariance).sample((2000,))
-    batch = drawn(DiagonalGaussian(means, torch.full((2000, 2), -3.0)))
-    spread = covariance + torch.exp(torch.tensor(-3.0)) * torch.eye(2)
-    expected = -0.5 * torch.logdet(spread) + 0.5 * spread.diagonal().log().sum()
-    elbo, (loss, metrics) = ELBO(batch, weight()).loss, TCVAE(batch, weight(5.0))
-    close(metrics["total_correlation_of_batch"], expected, rtol=0, atol=0.06)
-    close(loss, elbo + 4 * metrics["total_correlation_of_batch"])
-    close(TCVAE(batch, weight()).loss, elbo)
-
-
-def stratified(examples: int) -> Objective:
-    config = losses.BetaTCVAEConfig(name="beta_tcvae", num_samples=1, estimator="stratified")
-    objective = config.build()
-    objective.learn_from(Examples(examples, torch.zeros))
-    return objective
-
-
-def correlation(objective: Objective, batch: Drawn) -> float:
-    return float(objective(batch, weight(2.0)).metrics["total_correlation_of_batch"])
-
-
-def by_hand(batch: Drawn, weights: torch.Tensor) -> float:
-    """Mean of log q(z_b) - sum_j log q(z_bj) over codes, q(z) = sum_i weights[b, i] q(z|x_i)."""
-    posterior, total = batch.posterior, 0.0
-    for z, row in zip(batch.code.z[0], weights, strict=True):
-        density = Normal(posterior.mean, posterior.stddev).log_prob(z).exp()  # [B, Z]
-        total += float((row @ density.prod(1)).log() - (row @ density).log().sum())
-    return total / len(weights)
-
-
-def wide(mean: torch.Tensor, log_var: float = -1.0) -> Drawn:
-    return drawn(DiagonalGaussian(mean.double(), torch.full_like(mean, log_var).double()))
-
-
-def test_a_batch_that_is_all_the_data_gives_the_total_correlation_of_all_posteriors():
-    batch = wide(gaussian(7).mean)
-    exact = by_hand(batch, torch.full((7, 7), 1 / 7, dtype=torch.double))
-    assert correlation(stratified(7), batch) == pytest.approx(exact, abs=1e-12)
-    assert correlation(TCVAE, batch) == pytest.approx(exact, abs=1e-12)
-    one = wide(gaussian(1).mean)
-    assert correlation(stratified(7), one) == 0  # says nothing, as under `batch`
-
-
-def test_stratified_weights_are_those_of_the_paper_whichever_example_it_takes_for_the_last():
-    # Chen et al. 2018, appendix C.2, for a code of example n* and M = B - 1 others: 1/N for n*,
-    # 1/M for M - 1 of the others, (N - M)/(N M) for the last one; here the mean over all orders
-    n, b = 50, 4
-    m, weights = b - 1, torch.zeros(b, b).double()
-    for own in range(b):
-        others = [i for i in range(b) if i != own]
-        weights[own, own] = 1 / n
-        for last in others:
-            for i in others:
-                weights[own, i] += ((n - m) / (n * m) if i == last else 1 / m) / m
-    assert torch.allclose(weights.sum(1), torch.ones(b).double())
-    batch = wide(gaussian(b).mean)
-    assert correlation(stratified(n), batch) == pytest.approx(by_hand(batch, weights), abs=1e-12)
-    # without bias: over all batches of 4 of 6 examples that contain n* = 0, q(z) is the true mean
-    q = torch.rand(6).double()
-    estimates = [q[0] / 6 + 5 / (6 * 3) * sum(q[list(c)]) for c in combinations(range(1, 6), 3)]
-    close(torch.stack(estimates).mean(), q.mean())
-
-
-@pytest.mark.parametrize("rho", [0.0, 0.8])
-def test_stratified_is_nearer_to_the_total_correlation_of_the_data_than_batch(rho):
-    # means such that q(z) over many examples is N(0, C): the TC is -log det C / 2, 0 without rho
-    torch.manual_seed(0)
-    z, n, noise = 6, 10_000, 0.1
-    covariance = torch.eye(z)
-    covariance[0, 1] = covariance[1, 0] = rho
-    means = MultivariateNormal(torch.zeros(z), covariance - noise * torch.eye(z)).sample((32, 64))
-    batches = [wide(mean, math.log(noise)) for mean in means]
-    exact = float(-0.5 * torch.logdet(covariance))
-    few, weighted = (
-        sum(correlation(objective, batch) for batch in batches) / len(batches) - exact
-        for objective in (TCVAE, stratified(n))
-    )
-    assert abs(weighted) < few / 2
 
 
 def test_a_kl_without_a_closed_form_is_estimated():

@@ -54,3 +54,17 @@ def test_a_head_makes_a_raw_code_of_any_precision_a_float32_posterior():
     assert posterior.mean.equal(code[:, :Z].float())
     assert posterior.log_var.equal(code[:, Z:].float())
     assert point(code[:, :Z]).mean.equal(code[:, :Z].float())
+
+
+def test_a_stopped_posterior_has_the_density_and_learns_through_z_alone():
+    mean, log_var, z = (torch.randn(5, Z, requires_grad=True) for _ in range(3))
+    posterior = DiagonalGaussian(mean, log_var)
+    stopped, expected = (q.log_prob(z[None]) for q in (posterior.stopped(), posterior))
+    assert stopped.equal(expected)
+    slopes = [torch.autograd.grad(log_q.sum(), z)[0] for log_q in (stopped, expected)]
+    torch.testing.assert_close(*slopes)
+    of_q = torch.autograd.grad(posterior.stopped().log_prob(z[None]).sum(), mean, allow_unused=True)
+    assert of_q == (None,)
+    posterior.flow = torch.nn.Linear(Z, Z)  # its weights would go on learning
+    with pytest.raises(TypeError, match="flow"):
+        posterior.stopped()

@@ -78,9 +78,9 @@ class MadeOfPosteriors(Prior):
         return encode(X[:2]).mean[torch.arange(n) % 2]
 
 
-@pytest.mark.parametrize("objective", ["elbo", "iwae"])
+@pytest.mark.parametrize("objective", ["elbo", "iwae", "iwae objective.gradient=dreg"])
 def test_a_prior_can_be_made_of_posteriors(build, objective):
-    vae = build(f"objective={objective}", *CONV)
+    vae = build(*f"objective={objective}".split(), *CONV)
     vae.prior = MadeOfPosteriors(vae.prior, 2, X.shape[1:])
     loss, metrics = vae(X, torch.randn(1, 5, 2), WEIGHT)
     loss.backward()
@@ -98,6 +98,7 @@ def test_a_prior_can_be_made_of_posteriors(build, objective):
         (),
         ("prior=mixture", "objective=iwae", "objective.num_samples=3"),
         ("objective=beta_tcvae", "likelihood=gaussian_optimal"),
+        ("objective=iwae", "objective.gradient=dreg"),
         (*CONV, "likelihood=continuous_bernoulli"),
         ("posterior=point", "likelihood=gaussian_learned", "penalty=sparse"),
     ],

@@ -101,7 +101,7 @@ def _manifold(run: TrainedRun) -> Figure:
         values, where = torch.linspace(chosen[0], chosen[1], size)[:, None].expand(-1, 2), ""
     else:  # even steps in probability: every cell stands for as many codes as the next
         points, where = run.codes.mean, ", at quantiles of the test codes"
-        if run.config.is_generative:
+        if run.config.samples_prior:
             points, where = run.draw_codes(POINTS, run.config.seed), ", at quantiles of the prior"
         values = points.cpu().quantile(torch.linspace(0.05, 0.95, size), dim=0)
     across, up = values[:, 0], values[:, 1].flip(0)  # the second code grows upwards
@@ -210,7 +210,7 @@ def fitting(run: TrainedRun) -> dict[str, Maker]:
         "loss_curves.png": (bool(read_metrics(run.folder)), _loss_curves),
         "reconstructions.png": (True, _reconstructions),
         "residuals.png": (not images, _residuals),
-        "samples.png": (vae, lambda run: samples(run, 64)[1]),
+        "samples.png": (run.config.samples_prior, lambda run: samples(run, 64)[1]),
         "latent_scatter.png": (size >= 2, figures.latent_scatter),
         "manifold.png": (size == 2, _manifold),
         "traversals.png": (True, _traversals),
@@ -265,7 +265,7 @@ class Pictures(Observer):
             x = _inputs(run, 10)
             again = run.given(run.labels_of(slice(len(x)))).reconstruct(x)
             tables = {"reconstructions": torch.stack([x, again])}
-            if training.config.is_generative:
+            if training.config.samples_prior:
                 tables["samples"] = run.sample(64, run.config.seed).unflatten(0, (8, 8))
         for tag, table in tables.items():
             if run.has_images:

@@ -87,9 +87,17 @@ class FiguresTask(EvalConfig):
 
 @register("task", "sample", builds="vae_cli.analysis.tasks:sample")
 class SampleTask(EvalConfig):
-    needs_posterior = "it has no prior to draw codes from"
     n: int = Field(ge=1)
     label: str | None
+
+    def problems(self, config: Config) -> Iterator[str]:
+        yield from super().problems(config)
+        if not config.samples_prior:
+            yield (
+                f"task=sample cannot be done with model={config.model.name}, a deterministic"
+                " autoencoder: it has no prior to draw codes from, unless it is trained with"
+                " objective=mmd or aae"
+            )
 
 
 @register("task", "interpolate", builds="vae_cli.analysis.tasks:interpolate")

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from vae_cli.config.networks import Width
+from vae_cli.config.optimization import Decay
 from vae_cli.config.registry import Component, register
 
 if TYPE_CHECKING:
@@ -76,12 +78,14 @@ class ObjectiveConfig(Component):
     monitor: ClassVar[str] = "val/elbo"  # decides the best epoch unless the user names a metric
     needs_density: ClassVar[bool] = False  # of the posterior: a point has none
     has_kl: ClassVar[bool] = False  # the loss holds beta |KL - capacity|
+    fits_prior: ClassVar[bool] = False  # codes come near p(z) even of a point posterior
+    of_batch: ClassVar[bool] = False  # the loss is no mean over examples
     num_samples: int = Field(ge=1)
 
     @property
     def of_whole_batch(self) -> bool:
         """Whether several processes cannot share a batch."""
-        return False
+        return self.of_batch
 
     def problems(self, config: "Config") -> Iterator[str]:
         if self.needs_density and not config.posterior.has_density:
@@ -99,7 +103,7 @@ class ElboConfig(ObjectiveConfig):
 
     @property
     def of_whole_batch(self) -> bool:
-        return self.free_bits > 0
+        return self.of_batch or self.free_bits > 0
 
     def problems(self, config: "Config") -> Iterator[str]:
         yield from super().problems(config)
@@ -115,20 +119,90 @@ class ElboConfig(ObjectiveConfig):
             )
 
 
-@register("objective", "iwae", builds="vae_cli.vae.objectives:IWAE")
+@register("objective", "iwae", "miwae", "ciwae", builds="vae_cli.vae.objectives:IWAE")
 class IWAEConfig(ObjectiveConfig):
     monitor: ClassVar[str] = "val/bound"
     needs_density: ClassVar[bool] = True
+    groups: int = Field(ge=1)
+    elbo_share: float = Field(ge=0, le=1)
+    gradient: Literal["reparameterised", "stl", "dreg"]
+
+    def problems(self, config: "Config") -> Iterator[str]:
+        yield from super().problems(config)
+        if self.num_samples % self.groups:
+            yield f"objective.groups={self.groups}: must divide num_samples={self.num_samples}"
+        if self.gradient != "reparameterised" and not config.posterior.evaluates:
+            yield (
+                f"objective.gradient={self.gradient} needs log q at every code and"
+                f" posterior={config.posterior.name} knows it only where it draws; use"
+                " objective.gradient=reparameterised"
+            )
 
 
-@register("objective", "beta_tcvae", builds="vae_cli.vae.objectives:BetaTCVAE")
+@register("objective", "beta_tcvae", builds="vae_cli.vae.aggregate:BetaTCVAE")
 class BetaTCVAEConfig(ObjectiveConfig):
     needs_density: ClassVar[bool] = True
+    of_batch: ClassVar[bool] = True
     estimator: Literal["batch", "stratified"]
 
-    @property
-    def of_whole_batch(self) -> bool:
-        return True
+    def problems(self, config: "Config") -> Iterator[str]:
+        yield from super().problems(config)
+        if not (config.posterior.factorised and config.posterior.evaluates):
+            yield (
+                f"objective={self.name} needs log q of each latent dimension at every code, which"
+                f" posterior={config.posterior.name} has not; use posterior=gaussian"
+            )
+
+
+class AggregateConfig(ElboConfig):
+    """The loss of the ELBO and a term of the codes of a batch together."""
+
+    monitor: ClassVar[str] = "val/loss"
+    of_batch: ClassVar[bool] = True
+
+
+@register("objective", "mmd", builds="vae_cli.vae.aggregate:MMD")
+class MMDConfig(AggregateConfig):
+    fits_prior: ClassVar[bool] = True
+    weight: float = Field(gt=0)
+    kernel: Literal["imq", "rbf"]
+    bandwidth: float = Field(gt=0)
+
+
+@register("objective", "dip", builds="vae_cli.vae.aggregate:DIP")
+class DIPConfig(AggregateConfig):
+    kind: Literal[1, 2]
+    off_diagonal: float = Field(ge=0)
+    diagonal: float = Field(ge=0)
+
+    def problems(self, config: "Config") -> Iterator[str]:
+        yield from super().problems(config)
+        if self.kind == 2 and not (config.posterior.has_density and config.posterior.factorised):
+            yield (
+                f"objective.kind=2 needs the variance of each latent dimension and posterior="
+                f"{config.posterior.name} has none by itself; use objective.kind=1"
+            )
+
+
+class AdversarialConfig(AggregateConfig):
+    """A term by a network that is trained against the others, by an Adam of its own."""
+
+    weight: float = Field(gt=0)
+    adversary_sizes: list[Width] = Field(min_length=1)
+    adversary_lr: float = Field(gt=0)
+    adversary_beta1: Decay
+    adversary_beta2: Decay
+
+
+@register("objective", "factor", builds="vae_cli.vae.aggregate:Factor")
+class FactorConfig(AdversarialConfig):
+    monitor: ClassVar[str] = "val/elbo"  # the adversary's term changes with the adversary
+
+
+@register("objective", "aae", builds="vae_cli.vae.aggregate:AAE")
+class AAEConfig(AdversarialConfig):
+    monitor: ClassVar[str] = "val/reconstruction"  # the adversary's term changes with the adversary
+    fits_prior: ClassVar[bool] = True
 
 
 @register("corruption", "none", builds="vae_cli.vae.regularizers:clean")
@@ -159,3 +233,27 @@ class SparseConfig(Component):
 @register("penalty", "contractive", builds="vae_cli.vae.regularizers:contractive")
 class ContractiveConfig(Component):
     weight: float = Field(gt=0)
+
+
+@register("penalty", "l2", builds="vae_cli.vae.regularizers:l2")
+class L2Config(Component):
+    weight: float = Field(gt=0)
+    decoder: float = Field(ge=0)
+
+
+@register("penalty", "gradient", builds="vae_cli.vae.regularizers:gradient")
+class GradientConfig(Component):
+    weight: float = Field(gt=0)
+
+
+@register("penalty", "several", builds="vae_cli.vae.regularizers:several")
+class SeveralPenaltiesConfig(Component):
+    sparse: float = Field(ge=0)
+    l2: float = Field(ge=0)
+    decoder: float = Field(ge=0)
+    contractive: float = Field(ge=0)
+    gradient: float = Field(ge=0)
+
+    def problems(self, config: "Config") -> Iterator[str]:
+        if not any(self.model_dump(exclude={"name"}).values()):
+            yield "penalty=several: every weight is 0; give one, or take penalty=none"

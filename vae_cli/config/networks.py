@@ -47,6 +47,8 @@ class ConvConfig(ModelConfig):
 
 class PosteriorConfig(Component):
     has_density: ClassVar[bool] = True  # False: a point for a posterior, a plain autoencoder
+    evaluates: ClassVar[bool] = True  # log q at every z, not only where z was drawn
+    factorised: ClassVar[bool] = True  # q is a product over latent dimensions
 
 
 @register("posterior", "gaussian", builds="vae_cli.vae.posteriors:GaussianHead")
@@ -57,6 +59,7 @@ class GaussianPosteriorConfig(PosteriorConfig):
 @register("posterior", "point", builds="vae_cli.vae.posteriors:PointHead")
 class PointPosteriorConfig(PosteriorConfig):
     has_density: ClassVar[bool] = False
+    evaluates: ClassVar[bool] = False
 
 
 class PriorConfig(Component):

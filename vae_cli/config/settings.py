@@ -89,6 +89,11 @@ class Config(Schema):
         return self.posterior.has_density
 
     @property
+    def samples_prior(self) -> bool:
+        """Whether draws from the prior are like the codes, so that decoding them gives samples."""
+        return self.is_generative or self.objective.fits_prior
+
+    @property
     def monitored(self) -> str:
         """The metric that decides the best epoch: `monitor`, else the one of the objective."""
         return self.monitor or self.objective.monitor

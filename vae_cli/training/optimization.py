@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_cli.config import optimization as schemas
+from vae_cli.config.losses import AdversarialConfig, ObjectiveConfig
 from vae_cli.vae.vae import VAE
 
 
@@ -16,6 +17,13 @@ def adam(config: schemas.AdamConfig, parameters: list[nn.Parameter]) -> torch.op
     """Build Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019)."""
     settings = config.model_dump(include={"lr", "eps", "weight_decay"})
     return Adam(parameters, config.decoupled, betas=(config.beta1, config.beta2), **settings)
+
+
+def rival(config: ObjectiveConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Build the Adam of an objective's adversary; its learning rate has no schedule."""
+    assert isinstance(config, AdversarialConfig)
+    betas = (config.adversary_beta1, config.adversary_beta2)
+    return Adam(parameters, False, lr=config.adversary_lr, betas=betas)
 
 
 def sgd(config: schemas.SGDConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:

@@ -12,7 +12,7 @@ from vae_cli.config.settings import Config
 from vae_cli.console import UserError
 from vae_cli.data.dataset import Data
 from vae_cli.training.build import fresh_vae
-from vae_cli.training.optimization import Averaged, LearningRate
+from vae_cli.training.optimization import Averaged, LearningRate, rival
 from vae_cli.vae.regularizers import Corruption
 from vae_cli.vae.schedules import Schedule
 from vae_cli.vae.vae import VAE
@@ -89,8 +89,13 @@ class TrainState:
                 f" examples, which BatchNorm in model={config.model.name} cannot normalise"
             )
         self.averaged = Averaged(self.vae, config.ema) if config.ema is not None else None
-        self.parameters = list(self.vae.parameters())
+        adversary = self.vae.objective.adversary  # trains against all the others
+        self.rivals = [] if adversary is None else list(adversary.parameters())
+        rivals = set(self.rivals)
+        self.parameters = [p for p in self.vae.parameters() if p not in rivals]
         self.optimizer: torch.optim.Optimizer = config.optimizer.build(self.parameters)
+        own = [rival(config.objective, self.rivals)] if rivals else []
+        self.optimizers = [self.optimizer, *own]
         self.beta: Schedule = config.beta_schedule.build(config.beta, steps, config.epochs)
         self.lr: LearningRate = config.scheduler.build(steps, config.epochs)
         self.corruption: Corruption = config.corruption.build()
@@ -157,6 +162,7 @@ class TrainState:
             "vae": self.measured.state_dict(),
             "trained": self.vae.state_dict(),  # takes no room where these are the same tensors
             "optimizer": self.optimizer.state_dict(),
+            "rivals": [each.state_dict() for each in self.optimizers[1:]],
             "lr": self.lr.state,
             "meter": self.meter.state_dict(),
             **{name: getattr(self, name) for name in self.PLAIN},
@@ -166,7 +172,9 @@ class TrainState:
         """Take over what `state_dict` returned."""
         self.vae.load_state_dict(state["trained"])
         self.measured.load_state_dict(state["vae"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        states = [state["optimizer"], *state.get("rivals", [])]
+        for optimizer, saved in zip(self.optimizers, states, strict=True):
+            optimizer.load_state_dict(saved)
         self.meter.load_state_dict(state["meter"])
         self.lr.state = state["lr"]
         for name in self.PLAIN:

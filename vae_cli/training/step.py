@@ -41,24 +41,26 @@ def train_step(
 
     x [B, *shape], labels [B] int64.
     """
-    vae, optimizer, parameters = state.vae, state.optimizer, state.parameters
+    vae, parameters = state.vae, state.parameters
     noise = torch.randn(vae.noise_shape(len(x)), generator=generator, device=x.device)  # [K, B, Z]
     seen = state.corruption(x, generator)  # [B, *shape], what the encoder gets
     skipping = config.on_nonfinite == "skip"
     buffers = [buffer.clone() for buffer in vae.buffers()] if skipping else []
     terms = loss(x, noise, Weight(now.beta, now.capacity), seen, generator, labels)
-    for parameter in parameters:
+    for parameter in (*parameters, *state.rivals):
         parameter.grad = None
     terms.loss.backward()
     metrics = terms.metrics | {"grad_norm": clip(parameters, config.grad_clip)}
     if skipping:  # the optimiser leaves the update out, and BatchNorm keeps its statistics
         broken = ~torch.stack(list(metrics.values())).isfinite().all()
-        optimizer.found_inf = broken.float()  # type: ignore[attr-defined]
+        for each in state.optimizers:
+            each.found_inf = broken.float()
         for buffer, before in zip(vae.buffers(), buffers, strict=True):
             buffer.copy_(torch.where(broken, before, buffer))
-    for group in optimizer.param_groups:
+    for group in state.optimizer.param_groups:
         group["lr"] = now.lr
-    optimizer.step()
+    for each in state.optimizers:
+        each.step()
     if state.averaged is not None:
         state.averaged.update(first=state.step == 0)
     return metrics
@@ -202,7 +204,7 @@ class Recorder(Engine):
         """Record one update. Returns the replay, or the plain update where this is not possible."""
         if self.x.device.type != "cuda":  # tests of the bookkeeping
             return self._advance
-        self.state.optimizer.zero_grad()  # gradients from the recording belong to the graph
+        self.state.vae.zero_grad()  # gradients from the recording belong to the graph
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self.generator)
         try:
@@ -211,6 +213,6 @@ class Recorder(Engine):
                 self._advance()
         except RuntimeError as error:
             say(f"warning: cuda_graph: training is slower, {one_line(error)[:300]}")
-            self.state.optimizer.zero_grad()
+            self.state.vae.zero_grad()
             return self._advance
         return graph.replay

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_cli.config import losses
-from vae_cli.vae.posteriors import Code, DiagonalGaussian, Encode, Posterior
+from vae_cli.vae.posteriors import Code, Encode, Posterior
 from vae_cli.vae.priors import KL, Examples, Prior
 
 
@@ -53,19 +53,22 @@ class Weight(NamedTuple):
 class Terms(NamedTuple):
     """A loss and the numbers that are logged with it."""
 
-    loss: Tensor  # scalar, to minimise
+    loss: Tensor  # scalar, to minimise; with an adversary the sum of its loss and the networks'
     metrics: dict[str, Tensor]  # loss, reconstruction, kl, elbo …: scalars, detached
 
 
 class Objective(nn.Module, ABC):
     """A rule for the loss, without randomness or a step of its own: both are arguments.
 
-    A module, so that an objective with networks of its own trains them with the others.
+    A module, so that an objective with networks of its own trains them with the others. Or
+    against them: the parameters of `adversary` have an optimiser of their own. The loss then holds
+    theirs too, a term whose gradient reaches them alone; metrics["loss"] is without it.
     """
 
-    def __init__(self, config: losses.ObjectiveConfig) -> None:
+    def __init__(self, config: losses.ObjectiveConfig, latent_dim: int) -> None:
         super().__init__()
         self.num_samples = config.num_samples  # K
+        self.adversary: nn.Module | None = None
 
     def learn_from(self, examples: Examples) -> None:
         """Take what the objective needs of the training set, before the first update."""
@@ -84,8 +87,8 @@ class ELBO(Objective):
     there is no gain in emptying it (Kingma et al. 2016, equation 15).
     """
 
-    def __init__(self, config: losses.ElboConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: losses.ElboConfig, latent_dim: int) -> None:
+        super().__init__(config, latent_dim)
         self.free_bits = config.free_bits
 
     def forward(self, drawn: Drawn, weight: Weight) -> Terms:
@@ -105,63 +108,44 @@ class ELBO(Objective):
 
 
 class IWAE(Objective):
-    """-log (1/K) sum_k p(x|z_k) (p(z_k) / q(z_k|x))^beta (Burda et al. 2016 for beta = 1).
+    """Bounds from importance weights w_k = p(x|z_k) (p(z_k) / q(z_k|x))^beta of K codes.
 
-    With K = 1 a one-sample estimate of the ELBO; the larger K is, the tighter the bound.
+    -log (1/K) sum_k w_k (Burda et al. 2016 for beta = 1): with K = 1 a one-sample estimate of the
+    ELBO; the larger K is, the tighter the bound. groups: the mean of the bounds of so many equal
+    parts of the codes (MIWAE), elbo_share: the part of the mean of log w_k in the loss, the rest
+    is the bound's (CIWAE; both Rainforth et al. 2018).
+
+    gradient, of the encoder alone: `stl` leaves out the score d log q / d parameters (Roeder et al.
+    2017), which has mean 0 for one code to a group and otherwise not. `dreg` puts in its place what
+    has an equal mean and less variance (Tucker et al. 2019; there for beta = 1).
     """
 
-    def forward(self, drawn: Drawn, weight: Weight) -> Terms:
-        log_likelihood, log_ratio = drawn.log_likelihood, drawn.log_ratio  # [K, B]
-
-        def bound(log_weight: Tensor) -> Tensor:
-            return (torch.logsumexp(log_weight, 0) - math.log(len(log_weight))).mean()
-
-        loss = -bound(log_likelihood + weight.beta * log_ratio)
-        # at beta = 1, as the elbo is, so that runs compare; only logged, so without a gradient
-        comparable = bound((log_likelihood + log_ratio).detach())
-        return terms(loss, -log_likelihood.mean(), drawn.kl.total.mean(), bound=comparable)
-
-
-class BetaTCVAE(Objective):
-    """-E_q[log p(x|z)] + KL + (beta - 1) TC: beta weighs the total correlation alone.
-
-    TC = KL(q(z) || prod_j q(z_j)) with q(z) the mean of all posteriors, estimated from B of the N
-    training examples (Chen et al. 2018). `batch`: q(z) is the mean of the batch's posteriors
-    (section 3.1), far too large an estimate in many dimensions. `stratified` (appendix C.2): an
-    example's own posterior counts 1/N, each other one (N - 1) / (N (B - 1)). This is the paper's
-    weighting, averaged over which of the others it takes for its last. q(z) has no bias then, and
-    B = N gives the exact mean; the logarithm of q(z) has a smaller bias than under `batch`, of
-    either sign. Both depend on B: compare between equal batch sizes only. A batch of one gives 0.
-    """
-
-    examples: Tensor  # N
-
-    def __init__(self, config: losses.BetaTCVAEConfig) -> None:
-        super().__init__(config)
-        self.stratified = config.estimator == "stratified"
-        if self.stratified:  # kept with the weights: evaluation takes the N of the training
-            self.register_buffer("examples", torch.tensor(math.nan))
-
-    def learn_from(self, examples: Examples) -> None:
-        if self.stratified:
-            self.examples.fill_(examples.size)
+    def __init__(self, config: losses.IWAEConfig, latent_dim: int) -> None:
+        super().__init__(config, latent_dim)
+        self.groups, self.elbo_share = config.groups, config.elbo_share
+        self.gradient = config.gradient
 
     def forward(self, drawn: Drawn, weight: Weight) -> Terms:
-        assert isinstance(drawn.posterior, DiagonalGaussian)
-        reconstruction, kl = -drawn.log_likelihood.mean(), drawn.kl.total.mean()
-        # log q(z_j | x_i) for every code and every example i of the batch: [K, B, B, Z]
-        densities = drawn.posterior.log_prob_by_dimension(drawn.code.z[:, :, None, :])
-        joint, batch = densities.sum(-1), densities.shape[2]
-        if self.stratified and batch > 1:
-            total, own = self.examples.to(joint.dtype), torch.eye(batch, device=joint.device)
-            weights = torch.where(own > 0, 1 / total, (1 - 1 / total) / (batch - 1))  # [B, B]
-            log_weights = weights.log() + math.log(batch)
-            densities, joint = densities + log_weights[..., None], joint + log_weights
-        log_joint = torch.logsumexp(joint, 2) - math.log(batch)  # [K, B]
-        log_marginals = torch.logsumexp(densities, 2) - math.log(batch)  # [K, B, Z]
-        correlation = (log_joint - log_marginals.sum(-1)).mean()
-        loss = reconstruction + kl + (weight.beta - 1) * correlation
-        return terms(loss, reconstruction, kl, total_correlation_of_batch=correlation)
+        z, beta = drawn.code.z, weight.beta
+        if self.gradient != "reparameterised":
+            drawn.code = Code(z, lambda: drawn.posterior.stopped().log_prob(z))
+        log_ratio = drawn.log_ratio  # [K, B], below [groups, K / groups, B]
+        log_weight = (drawn.log_likelihood + beta * log_ratio).unflatten(0, (self.groups, -1))
+        share = log_weight.detach().softmax(1)  # of each code in the gradient of its group's bound
+        codes, rest = log_weight.shape[1], 1 - self.elbo_share
+        if self.gradient == "dreg" and z.requires_grad:
+            # with a = d loss / d log w, the score of q has the mean of beta (da/dz) (dz/dphi)
+            whole = self.elbo_share / codes + rest * share
+            change = rest * share * (1 - share) / whole.clamp(min=1e-30)
+            factor = (1 - beta * change).flatten(0, 1)[..., None]  # [K, B, 1]
+            z.register_hook(lambda gradient: gradient * factor)
+        bound = (torch.logsumexp(log_weight, 1) - math.log(codes)).mean()
+        loss = -(self.elbo_share * log_weight.mean() + rest * bound)
+        # whatever the loss is made of, the bound of all K codes at beta = 1, so that runs compare
+        log_weight = (drawn.log_likelihood + log_ratio).detach()
+        comparable = (torch.logsumexp(log_weight, 0) - math.log(len(log_weight))).mean()
+        kl = drawn.kl.total.mean()
+        return terms(loss, -drawn.log_likelihood.mean(), kl, bound=comparable)
 
 
 def terms(loss: Tensor, reconstruction: Tensor, kl: Tensor, **others: Tensor) -> Terms:

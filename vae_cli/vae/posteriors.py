@@ -50,6 +50,25 @@ class Posterior(ABC):
         """Compute KL(q(z|x) || N(0, I)) by dimension, [B, Z]; None without a closed form."""
         return None
 
+    def log_prob_by_dimension(self, z: Tensor) -> Tensor:
+        """Compute log q(z_j|x), before the sum over dimensions. z broadcasts against [B, Z].
+
+        Raises TypeError where q is no product over dimensions.
+        """
+        raise TypeError(f"{type(self).__name__}: no density of each dimension")
+
+    def stopped(self) -> "Posterior":
+        """Copy the distribution without its gradient: log_prob then learns through z alone.
+
+        Raises TypeError where it holds more than tensors, such as a network with parameters.
+        """
+        copied = object.__new__(type(self))
+        for name, value in vars(self).items():
+            if not isinstance(value, Tensor):
+                raise TypeError(f"{type(self).__name__}.{name} is no tensor: write stopped()")
+            setattr(copied, name, value.detach())
+        return copied
+
 
 class DiagonalGaussian(Posterior):
     """q(z|x) = N(mean, diag(exp(log_var))) (Kingma & Welling 2014, section 3 and appendix B)."""
@@ -72,7 +91,6 @@ class DiagonalGaussian(Posterior):
         return self.log_prob_by_dimension(z).sum(-1)
 
     def log_prob_by_dimension(self, z: Tensor) -> Tensor:
-        """Compute log q(z_j|x), before the sum over dimensions. z broadcasts against [B, Z]."""
         squared = (z - self.mean) ** 2 * (-self.log_var).exp()
         return -0.5 * (squared + self.log_var + LOG_2PI)
 

@@ -4,48 +4,116 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vae_cli.config import losses as schemas
 from vae_cli.vae.posteriors import Encode
+
+
+class Coded(NamedTuple):
+    """All that a penalty may look at."""
+
+    x: Tensor  # [B, *shape], what the encoder sees
+    code: Tensor  # [B, Z], its code: of a VAE the posterior mean
+    encode: Encode
+    decode: Callable[[Tensor], Tensor]  # z [B, Z] -> E[x|z] [B, *shape]
+    decoder: nn.Module
+    generator: torch.Generator | None = None  # for a penalty that draws
 
 
 class Penalty(NamedTuple):
     """weight * term is added to the loss; the term is a mean over examples."""
 
     weight: float
-    term: Callable[[Encode, Tensor, Tensor], Tensor]  # encode, x [B, *shape], code [B, Z] -> scalar
+    term: Callable[[Coded], Tensor]  # -> scalar
 
 
 def no_penalty(config: schemas.NoPenaltyConfig) -> Penalty:
     """Add nothing."""
-    return Penalty(0.0, lambda encode, x, code: code.new_zeros(()))
+    return Penalty(0.0, lambda at: at.code.new_zeros(()))
 
 
 def sparse(config: schemas.SparseConfig) -> Penalty:
-    """Weigh the L1 norm of the code (of a VAE: of the posterior mean)."""
-    return Penalty(config.weight, lambda encode, x, code: code.abs().sum(-1).mean())
+    """Weigh the L1 norm of the code."""
+    return Penalty(config.weight, absolute)
 
 
 def contractive(config: schemas.ContractiveConfig) -> Penalty:
-    """Weigh ||d code / d x||_F^2 (Rifai et al. 2011, equation 3), exact.
+    """Weigh ||d code / d x||_F^2 (Rifai et al. 2011, equation 3)."""
+    return Penalty(config.weight, encoder_slope)
 
-    It costs one backward pass a dimension. With BatchNorm a batch's examples depend on each other;
-    the term then contains their influence on one another too.
+
+def l2(config: schemas.L2Config) -> Penalty:
+    """Weigh ||code||^2 / 2 and the decoder's parameters: RAE-L2 (Ghosh et al. 2020)."""
+    return Penalty(1.0, lambda at: config.weight * norm(at) + config.decoder * decoder_norm(at))
+
+
+def gradient(config: schemas.GradientConfig) -> Penalty:
+    """Weigh ||d E[x|z] / d z||_F^2 at the code: the GP of RAE-GP (Ghosh et al. 2020)."""
+    return Penalty(config.weight, decoder_slope)
+
+
+def several(config: schemas.SeveralPenaltiesConfig) -> Penalty:
+    """Add several terms, each with its weight."""
+    weights = config.model_dump(include=set(TERMS)).items()
+    used = [(weight, TERMS[name]) for name, weight in weights if weight]
+    return Penalty(1.0, lambda at: torch.stack([w * term(at) for w, term in used]).sum())
+
+
+def absolute(at: Coded) -> Tensor:
+    """Compute the L1 norm of the code."""
+    return at.code.abs().sum(-1).mean()
+
+
+def norm(at: Coded) -> Tensor:
+    """Compute half the square of the code's norm."""
+    return 0.5 * at.code.square().sum(-1).mean()
+
+
+def decoder_norm(at: Coded) -> Tensor:
+    """Compute the sum of the squares of the decoder's parameters."""
+    return torch.stack([p.square().sum() for p in at.decoder.parameters()]).sum()
+
+
+def encoder_slope(at: Coded) -> Tensor:
+    """Compute ||d code / d x||_F^2, exactly, by one backward pass a dimension of the code.
+
+    With BatchNorm a batch's examples depend on each other; the term then contains their influence
+    on one another too.
     """
+    learning = torch.is_grad_enabled()
+    with torch.enable_grad():
+        x = at.x.detach().requires_grad_()
+        code = at.encode(x).mean  # again, now with a path back to x
+        total = code.new_zeros(len(x))
+        for z_j in code.unbind(-1):
+            (row,) = torch.autograd.grad(z_j.sum(), x, retain_graph=True, create_graph=learning)
+            total = total + row.flatten(1).square().sum(1)
+    return total.mean() if learning else total.mean().detach()
 
-    def term(encode: Encode, x: Tensor, code: Tensor) -> Tensor:
-        learning = torch.is_grad_enabled()
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            code = encode(x).mean  # again, now with a path back to x
-            total = code.new_zeros(len(x))
-            for z_j in code.unbind(-1):
-                (row,) = torch.autograd.grad(z_j.sum(), x, retain_graph=True, create_graph=learning)
-                total = total + row.flatten(1).square().sum(1)
-        return total.mean() if learning else total.mean().detach()
 
-    return Penalty(config.weight, term)
+def decoder_slope(at: Coded) -> Tensor:
+    """Estimate ||J||_F^2, J = d E[x|z] / d z at the code, without bias, by one backward pass.
+
+    It is the mean of ||J^T v||^2 over v of N(0, I) (Hutchinson 1989). Of BatchNorm, see
+    `encoder_slope`.
+    """
+    learning = torch.is_grad_enabled()
+    with torch.enable_grad():
+        z = at.code if learning else at.code.detach().requires_grad_()
+        decoded = at.decode(z)
+        v = torch.randn(decoded.shape, generator=at.generator, device=z.device, dtype=z.dtype)
+        (product,) = torch.autograd.grad(decoded, z, v, create_graph=learning)  # [B, Z]
+    return product.square().sum(1).mean()
+
+
+TERMS = {
+    "sparse": absolute,
+    "l2": norm,
+    "decoder": decoder_norm,
+    "contractive": encoder_slope,
+    "gradient": decoder_slope,
+}
 
 
 # x [B, *shape] -> what the encoder sees in its place, anew at every training step (Vincent et al.

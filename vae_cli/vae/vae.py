@@ -15,7 +15,7 @@ from vae_cli.vae.likelihoods import Likelihood
 from vae_cli.vae.objectives import Drawn, Objective, Terms, Weight
 from vae_cli.vae.posteriors import Head, Posterior
 from vae_cli.vae.priors import Examples, Prior
-from vae_cli.vae.regularizers import Penalty
+from vae_cli.vae.regularizers import Coded, Penalty
 
 
 class VAE(nn.Module):
@@ -38,7 +38,7 @@ class VAE(nn.Module):
             self.model.draw_glorot()
         self.prior: Prior = config.prior.build(latent_dim, shape)
         self.likelihood: Likelihood = config.likelihood.build()
-        self.objective: Objective = config.objective.build()
+        self.objective: Objective = config.objective.build(latent_dim)
         self.penalty: Penalty = config.penalty.build()
         self.precision = config.precision
         # a loss that is no mean over examples compares between batches of one size only
@@ -103,10 +103,15 @@ class VAE(nn.Module):
         )
         loss, metrics = self.objective(drawn, weight)
         if self.penalty.weight:
-            encode = partial(self._posterior, labels=labels)
-            term = self.penalty.term(encode, seen, posterior.mean)
-            loss = loss + self.penalty.weight * term
-            metrics = metrics | {"loss": loss.detach(), "penalty": term.detach()}
+            encode, decode = (
+                partial(self._posterior, labels=labels),
+                partial(self.mean, labels=labels),
+            )
+            at = Coded(seen, posterior.mean, encode, decode, self.model.decoder, generator)
+            term = self.penalty.term(at)
+            cost = self.penalty.weight * term
+            loss, whole = loss + cost, metrics["loss"] + cost.detach()
+            metrics = metrics | {"loss": whole, "penalty": term.detach()}
         return Terms(loss, metrics)
 
     def encode(self, x: Tensor, labels: Tensor | None = None) -> Posterior:
