@@ -21,7 +21,7 @@ from vae_cli.training.step import Now, train_step
 
 from .test_contract import CHOICES, DATA
 
-SMALL = ("model.latent_dim=3", "epochs=12")  # 24 steps: every schedule's default comes to its end
+SMALL = ("model.latent_dim=4", "epochs=12")  # 24 steps: every schedule's default comes to its end
 WIDTHS = {"mlp": "model.hidden_sizes=[9]", "conv": "model.channels=[4,8]"}
 TOP = {"beta": 1.0, "ema": None, "grad_clip": None}  # settings without a group that change numbers
 # beta of an autoencoder is warned of: test_a_beta_without_effect_is_said

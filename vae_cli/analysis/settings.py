@@ -32,6 +32,7 @@ class EvalConfig(Component):
         """Yield a line for each reason why this task cannot be done with a run's settings."""
         if self.needs_posterior and not config.is_generative:
             model = f"model={config.model.name}, a deterministic autoencoder"
+            model += f" (posterior={config.posterior.name})"
             yield f"task={self.name} cannot be done with {model}: {self.needs_posterior}"
         fields = type(config.dataset).model_fields.items()
         places = [name for name, field in fields if PLACE in field.metadata]

@@ -75,6 +75,7 @@ class SquaredErrorConfig(LocationConfig):
 class ObjectiveConfig(Component):
     monitor: ClassVar[str] = "val/elbo"  # decides the best epoch unless the user names a metric
     needs_density: ClassVar[bool] = False  # of the posterior: a point has none
+    needs_factorised: ClassVar[bool] = False  # a posterior that is a product over dimensions
     has_kl: ClassVar[bool] = False  # the loss holds beta |KL - capacity|
     num_samples: int = Field(ge=1)
 
@@ -89,6 +90,11 @@ class ObjectiveConfig(Component):
                 f"objective={self.name} needs a VAE and posterior={config.posterior.name}"
                 f" (model={config.model.name}) has a deterministic code; use objective=elbo, or"
                 " posterior=gaussian"
+            )
+        elif self.needs_factorised and not config.posterior.factorised:
+            yield (
+                f"objective={self.name} needs a posterior that is a product over dimensions and"
+                f" posterior={config.posterior.name} is none; use posterior=gaussian"
             )
 
 
@@ -108,6 +114,11 @@ class ElboConfig(ObjectiveConfig):
                 f"objective.free_bits={self.free_bits:g}: posterior={config.posterior.name} has no"
                 " KL; use objective.free_bits=0"
             )
+        elif self.free_bits and not config.posterior.factorised:
+            yield (
+                f"objective.free_bits={self.free_bits:g} needs the KL of each latent dimension and"
+                f" posterior={config.posterior.name} has only their sum; use posterior=gaussian"
+            )
         if self.free_bits and not config.prior.factorised:
             yield (
                 f"objective.free_bits={self.free_bits:g} needs the KL of each latent dimension and"
@@ -124,6 +135,7 @@ class IWAEConfig(ObjectiveConfig):
 @register("objective", "beta_tcvae", builds="vae_cli.vae.objectives:BetaTCVAE")
 class BetaTCVAEConfig(ObjectiveConfig):
     needs_density: ClassVar[bool] = True
+    needs_factorised: ClassVar[bool] = True
     estimator: Literal["batch", "stratified"]
 
     @property

@@ -45,17 +45,26 @@ class ConvConfig(ModelConfig):
 
 
 class PosteriorConfig(Component):
-    has_density: ClassVar[bool] = True  # False: a point for a posterior, a plain autoencoder
+    has_density: ClassVar[bool] = True  # False: a deterministic code, a plain autoencoder
+    evaluates: ClassVar[bool] = True  # log q(z|x) is known at every z, not only at its own draws
+    factorised: ClassVar[bool] = False  # a product over dimensions, with a KL of each
+    one_hot: ClassVar[bool] = False  # codes are one-hot vectors, not vectors of real numbers
 
 
 @register("posterior", "gaussian", builds="vae_cli.vae.posteriors:GaussianHead")
 class GaussianPosteriorConfig(PosteriorConfig):
+    factorised: ClassVar[bool] = True
+
+
+@register("posterior", "full_covariance", builds="vae_cli.vae.posteriors:FullGaussianHead")
+class FullCovarianceConfig(PosteriorConfig):
     """No settings of its own."""
 
 
 @register("posterior", "point", builds="vae_cli.vae.posteriors:PointHead")
 class PointPosteriorConfig(PosteriorConfig):
     has_density: ClassVar[bool] = False
+    evaluates: ClassVar[bool] = False
 
 
 class PriorConfig(Component):

@@ -43,8 +43,11 @@ class Autoencoder(nn.Module):
         return code
 
     def decode(self, z: Tensor) -> Tensor:
-        """Compute the raw parameters of p(x|z), no sigmoid. z [N, Z] -> [N, *shape]."""
-        output: Tensor = self.decoder(z)
+        """Compute the raw parameters of p(x|z), no sigmoid. z [N, Z] -> [N, *shape].
+
+        Of a code that is longer than latent_dim only the first dimensions count.
+        """
+        output: Tensor = self.decoder(z[:, : self.latent_dim])
         return output
 
     def draw_glorot(self) -> None:
@@ -72,15 +75,15 @@ class MLP(Autoencoder):
         super().__init__(config, shape, code_width)
         size, widths = math.prod(shape), config.hidden_sizes
         activation = ACTIVATIONS[config.activation]
-        self.encoder = _layers([size, *widths], code_width, activation)
-        back = _layers([config.latent_dim, *reversed(widths)], size, activation)
+        self.encoder = layers([size, *widths], code_width, activation)
+        back = layers([config.latent_dim, *reversed(widths)], size, activation)
         self.decoder = back.append(nn.Unflatten(1, shape))
 
     def encode(self, x: Tensor) -> Tensor:
         return super().encode(x.flatten(1))
 
 
-def _layers(widths: list[int], last: int, activation: type[nn.Module]) -> nn.Sequential:
+def layers(widths: list[int], last: int, activation: type[nn.Module]) -> nn.Sequential:
     """Stack linear layers with activations through `widths`, then one linear layer to `last`."""
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):

@@ -26,7 +26,7 @@ class Evaluation:
     """The numbers of a model on a split."""
 
     metrics: dict[str, float]  # loss, reconstruction, kl, elbo and others: nats an example
-    kl: Tensor | None  # [Z] mean KL of each dimension, nats; None: the prior has only their sum
+    kl: Tensor | None  # [Z] mean KL of each dimension, nats; None: only their sum is known
     mean_variance: Tensor  # [Z] variance over the data of the posterior mean
 
     @property
@@ -53,7 +53,7 @@ class Codes:
 
     mean: Tensor  # [N, Z]
     stddev: Tensor  # [N, Z], 0 for a deterministic code
-    kl: Tensor | None  # [N, Z] nats; None: the prior has only the sum over dimensions
+    kl: Tensor | None  # [N, Z] nats; None: only the sum over dimensions is known
 
 
 @torch.no_grad()

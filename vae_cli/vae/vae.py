@@ -28,7 +28,8 @@ class VAE(nn.Module):
         super().__init__()
         self.latent_dim = latent_dim = config.model.latent_dim  # Z
         self.head: Head = config.posterior.build(latent_dim)  # it knows the width of the code
-        self.model: Autoencoder = config.model.build(shape, self.head.width())
+        model = config.model.model_copy(update={"latent_dim": self.head.decoded})
+        self.model: Autoencoder = model.build(shape, self.head.width())
         if config.model.init == "glorot":
             self.model.draw_glorot()
         self.prior: Prior = config.prior.build(latent_dim, shape)
@@ -92,6 +93,10 @@ class VAE(nn.Module):
         log_likelihood = self.likelihood.log_prob(x, self.decode(code.z))  # [K, B]
         drawn = Drawn(x, posterior, code, log_likelihood, self.prior, self.encode, generator)
         loss, metrics = self.objective(drawn, weight)
+        if posterior.cost is not None:
+            loss = loss + posterior.cost
+            metrics = metrics | {"loss": loss.detach()}
+        metrics = metrics | posterior.metrics
         if self.penalty.weight:
             term = self.penalty.term(self._posterior, seen, posterior.mean)
             loss = loss + self.penalty.weight * term
