@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from vae_cli.config.settings import Config
 
 Width = Annotated[int, Field(ge=1)]
+Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "softplus"]
 
 
 class ModelConfig(Component):
     accepts: ClassVar[frozenset[str]] = frozenset({"image", "curve"})
     latent_dim: int = Field(ge=1)
-    activation: Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "softplus"]
+    activation: Activation
     init: Literal["torch", "glorot"]
     output_bias: Literal["init", "data_mean"]
 
@@ -67,6 +68,36 @@ class PointPosteriorConfig(PosteriorConfig):
     evaluates: ClassVar[bool] = False
 
 
+@register("posterior", "iaf", builds="vae_cli.vae.layered:IAFHead")
+class IAFConfig(PosteriorConfig):
+    evaluates: ClassVar[bool] = False
+    flows: int = Field(ge=1)
+    hidden_sizes: list[Width] = Field(min_length=1)
+    context: int = Field(ge=1)
+
+
+class TwoLayersConfig(Component):
+    """A code in two parts, (z1, z2), and a network from one to the other."""
+
+    group: ClassVar[str]
+    top: int = Field(ge=1)
+    hidden_sizes: list[Width]
+    activation: Activation
+
+    def problems(self, config: "Config") -> Iterator[str]:
+        yield from super().problems(config)
+        if self.top >= config.model.latent_dim:
+            yield (
+                f"{self.group}.top={self.top}: is a part of model.latent_dim="
+                f"{config.model.latent_dim} and must be smaller"
+            )
+
+
+@register("posterior", "ladder", builds="vae_cli.vae.layered:LadderHead")
+class LadderConfig(TwoLayersConfig, PosteriorConfig):
+    group: ClassVar[str] = "posterior"
+
+
 class PriorConfig(Component):
     factorised: ClassVar[bool] = False  # the KL is a sum over latent dimensions
     needs_density: ClassVar[bool] = True  # of the posterior
@@ -88,3 +119,8 @@ class StandardNormalConfig(PriorConfig):
 @register("prior", "mixture", builds="vae_cli.vae.priors:Mixture")
 class MixtureConfig(PriorConfig):
     components: int = Field(ge=1)
+
+
+@register("prior", "ladder", builds="vae_cli.vae.layered:LadderPrior")
+class LadderPriorConfig(TwoLayersConfig, PriorConfig):
+    group: ClassVar[str] = "prior"
