@@ -43,6 +43,7 @@ class MLPConfig(ModelConfig):
 class ConvConfig(ModelConfig):
     accepts: ClassVar[frozenset[str]] = frozenset({"image"})
     channels: list[Width] = Field(min_length=1)
+    spatial: bool
 
 
 class PosteriorConfig(Component):
@@ -76,6 +77,48 @@ class IAFConfig(PosteriorConfig):
     context: int = Field(ge=1)
 
 
+class GroupsConfig(PosteriorConfig):
+    """A code in groups of equally many dimensions."""
+
+    group: ClassVar[str]  # the setting that says of how many
+
+    def problems(self, config: "Config") -> Iterator[str]:
+        size, whole = getattr(self, self.group), config.model.latent_dim
+        if whole % size:
+            yield f"posterior.{self.group}={size}: must divide model.latent_dim={whole}"
+
+
+@register("posterior", "vq", builds="vae_cli.vae.discrete:VQHead")
+class VQConfig(GroupsConfig):
+    group: ClassVar[str] = "code_dim"
+    has_density: ClassVar[bool] = False
+    evaluates: ClassVar[bool] = False
+    of_whole_batch: ClassVar[bool] = True  # several processes cannot share its batch
+    codes: int = Field(ge=2)
+    code_dim: int = Field(ge=1)
+    quantizers: int = Field(ge=1)
+    commitment: float = Field(gt=0)
+    decay: float = Field(gt=0, lt=1)
+    revive: float = Field(ge=0)
+
+
+@register("posterior", "fsq", builds="vae_cli.vae.discrete:FSQHead")
+class FSQConfig(PosteriorConfig):
+    has_density: ClassVar[bool] = False
+    evaluates: ClassVar[bool] = False
+    levels: int = Field(ge=2)
+
+
+@register("posterior", "categorical", builds="vae_cli.vae.discrete:CategoricalHead")
+class CategoricalConfig(GroupsConfig):
+    group: ClassVar[str] = "categories"
+    one_hot: ClassVar[bool] = True
+    categories: int = Field(ge=2)
+    temperature: float = Field(gt=0)
+    rate: float = Field(ge=0)
+    min_temperature: float = Field(gt=0)
+
+
 class TwoLayersConfig(Component):
     """A code in two parts, (z1, z2), and a network from one to the other."""
 
@@ -101,12 +144,21 @@ class LadderConfig(TwoLayersConfig, PosteriorConfig):
 class PriorConfig(Component):
     factorised: ClassVar[bool] = False  # the KL is a sum over latent dimensions
     needs_density: ClassVar[bool] = True  # of the posterior
+    one_hot: ClassVar[bool] = False  # of one-hot vectors, not of vectors of real numbers
 
     def problems(self, config: "Config") -> Iterator[str]:
         if self.needs_density and not config.posterior.has_density:
             yield (
                 f"prior={self.name} needs a posterior with a density and posterior="
                 f"{config.posterior.name} has none; use prior=standard_normal or posterior=gaussian"
+            )
+        elif self.one_hot != config.posterior.one_hot:
+            kinds = ("real numbers", "one-hot vectors")
+            remedy = "prior=uniform" if config.posterior.one_hot else "prior=standard_normal"
+            yield (
+                f"prior={self.name} is one of {kinds[self.one_hot]} and posterior="
+                f"{config.posterior.name} draws {kinds[config.posterior.one_hot]}; use {remedy}"
+                f"{' or posterior=categorical' if self.one_hot else ''}"
             )
 
 
@@ -124,3 +176,8 @@ class MixtureConfig(PriorConfig):
 @register("prior", "ladder", builds="vae_cli.vae.layered:LadderPrior")
 class LadderPriorConfig(TwoLayersConfig, PriorConfig):
     group: ClassVar[str] = "prior"
+
+
+@register("prior", "uniform", builds="vae_cli.vae.discrete:Uniform")
+class UniformConfig(PriorConfig):
+    one_hot: ClassVar[bool] = True

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vae_cli.config.networks import ConvConfig, MLPConfig, ModelConfig
+from vae_cli.console import UserError
 from vae_cli.models.kernels import Linear, linear
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -109,12 +110,29 @@ class Conv(Autoencoder):
         self.bottleneck = (widths[-1], *sizes[-1])  # the smallest image, [C, H, W]
         features = math.prod(self.bottleneck)
 
+        place, positions = sizes[-1], math.prod(sizes[-1]) if config.spatial else 0
+        if positions and (code_width % positions or self.latent_dim % positions):
+            raise UserError(
+                f"model.spatial=true: the code has {place[0]}x{place[1]} positions, among which"
+                f" {self.latent_dim} latent dimensions from {code_width} numbers of the encoder do"
+                f" not divide; take a model.latent_dim such as {8 * positions}"
+            )
+
         down: list[nn.Module] = []
         for (before, after), size in zip(pairwise([channels, *widths]), sizes, strict=False):
             down += [Down(before, after, size), nn.BatchNorm2d(after), activation()]
-        self.encoder = nn.Sequential(*down, nn.Flatten(), Linear(features, code_width))
+        if positions:  # in the code, the numbers of a channel follow each other
+            down += [nn.Conv2d(widths[-1], code_width // positions, 1), nn.Flatten()]
+        else:
+            down += [nn.Flatten(), Linear(features, code_width)]
+        self.encoder = nn.Sequential(*down)
 
-        up: list[nn.Module] = [Linear(self.latent_dim, features), nn.Unflatten(1, self.bottleneck)]
+        up: list[nn.Module]
+        if positions:
+            image = (self.latent_dim // positions, *place)
+            up = [nn.Unflatten(1, image), nn.Conv2d(image[0], widths[-1], 1)]
+        else:
+            up = [Linear(self.latent_dim, features), nn.Unflatten(1, self.bottleneck)]
         mirrored = [*reversed(widths), widths[0]]
         for (before, after), size in zip(pairwise(mirrored), reversed(sizes[:-1]), strict=True):
             up += [Up(before, after, size), nn.BatchNorm2d(after), activation()]

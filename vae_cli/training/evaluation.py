@@ -104,13 +104,15 @@ def trouble(evaluation: Evaluation, vae: VAE, data: Data, split: Split, seed: in
 def encode(vae: VAE, data: Data, split: Split, seed: int) -> Codes:
     """Compute the posterior of every example, in order. The seed is that of `Data.fixed`."""
     source = generator(split.x.device, seed, "evaluation")
+    means, stddevs, kls = [], [], []
     with evaluating(vae):
-        batches = data.fixed(split, seed).batches(None, BATCH)
-        parts = [vae.encode(data.prepare(x, source)) for x in batches]
-    exact = [vae.prior.exact_kl(part) for part in parts]
-    kls = [kl.by_dimension for kl in exact if kl and kl.by_dimension is not None]
-    mean, stddev = torch.cat([p.mean for p in parts]), torch.cat([p.stddev for p in parts])
-    return Codes(mean.cpu(), stddev.cpu(), torch.cat(kls).cpu() if kls else None)
+        for raw in data.fixed(split, seed).batches(None, BATCH):
+            posterior = vae.encode(data.prepare(raw, source))
+            means.append(posterior.mean.cpu())
+            stddevs.append(posterior.stddev.cpu())
+            if (exact := vae.prior.exact_kl(posterior)) and exact.by_dimension is not None:
+                kls.append(exact.by_dimension.cpu())
+    return Codes(torch.cat(means), torch.cat(stddevs), torch.cat(kls) if kls else None)
 
 
 def log_likelihoods(

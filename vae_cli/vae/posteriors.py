@@ -34,6 +34,8 @@ class Posterior(ABC):
     mean: Tensor  # [B, Z]
     cost: Tensor | None = None  # scalar, nats an example: added to the loss, whatever the objective
     metrics: Mapping[str, Tensor] = {}  # scalars, detached: logged beside the objective's
+    # what the head changes of itself, in place, in each update; of noise [K, B, Z] as in `sample`
+    learn: Callable[[Tensor], object] | None = None
 
     @property
     @abstractmethod
@@ -91,14 +93,12 @@ class FullGaussian(Posterior):
     L has the diagonal exp(log_var / 2): the standard deviation of a dimension given those before.
     """
 
-    def __init__(self, mean: Tensor, log_var: Tensor, below: Tensor, place: Tensor) -> None:
-        """mean, log_var [B, Z]; below [B, Z (Z - 1) / 2]: L under its diagonal.
-
-        place [Z, Z]: as in FullGaussianHead.
-        """
+    def __init__(self, mean: Tensor, log_var: Tensor, below: Tensor) -> None:
+        """mean, log_var [B, Z]; below [B, Z (Z - 1) / 2]: L under its diagonal, row by row."""
         self.mean, self.log_var = mean, F.hardtanh(log_var, LOG_VAR_MIN, LOG_VAR_MAX)
-        parts = [below, (0.5 * self.log_var).exp(), torch.zeros_like(mean[:, :1])]
-        self.scale = torch.cat(parts, 1)[:, place]  # L [B, Z, Z]
+        self.scale = torch.diag_embed((0.5 * self.log_var).exp())  # L [B, Z, Z]
+        row, column = torch.tril_indices(mean.shape[1], mean.shape[1], -1, device=mean.device)
+        self.scale[:, row, column] = below
 
     @property
     def stddev(self) -> Tensor:
@@ -175,23 +175,12 @@ class GaussianHead(Head):
 class FullGaussianHead(Head):
     """The mean, the logarithms of the variances given the dimensions before, and L below."""
 
-    place: Tensor  # [Z, Z] where L's entries stand among: below its diagonal, diagonal, a zero
-
-    def __init__(self, config: PosteriorConfig, latent_dim: int) -> None:
-        super().__init__(config, latent_dim)
-        self.below = latent_dim * (latent_dim - 1) // 2
-        place = torch.full((latent_dim, latent_dim), self.below + latent_dim)
-        place[*torch.tril_indices(latent_dim, latent_dim, -1)] = torch.arange(self.below)
-        place.diagonal().copy_(self.below + torch.arange(latent_dim))
-        self.register_buffer("place", place, persistent=False)
-
     def width(self) -> int:
-        return 2 * self.latent_dim + self.below
+        return self.latent_dim * (self.latent_dim + 3) // 2
 
     def forward(self, code: Tensor) -> FullGaussian:
-        sizes = [self.latent_dim, self.latent_dim, self.below]
-        mean, log_var, below = code.float().split(sizes, -1)
-        return FullGaussian(mean, log_var, below, self.place)
+        mean, log_var, below = code.float().tensor_split((self.latent_dim, 2 * self.latent_dim), -1)
+        return FullGaussian(mean, log_var, below)
 
 
 class PointHead(Head):

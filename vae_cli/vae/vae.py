@@ -93,6 +93,8 @@ class VAE(nn.Module):
         log_likelihood = self.likelihood.log_prob(x, self.decode(code.z))  # [K, B]
         drawn = Drawn(x, posterior, code, log_likelihood, self.prior, self.encode, generator)
         loss, metrics = self.objective(drawn, weight)
+        if self.training and posterior.learn is not None:
+            posterior.learn(noise)
         if posterior.cost is not None:
             loss = loss + posterior.cost
             metrics = metrics | {"loss": loss.detach()}
