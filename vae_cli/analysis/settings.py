@@ -17,6 +17,7 @@ class EvalConfig(Component):
     """The settings that every task has. `build(run, out)` does the task and returns a Report."""
 
     needs_posterior: ClassVar[str] = ""  # why a plain autoencoder cannot do this task
+    needs_numbers: ClassVar[bool] = False  # codes that may have any values, not one-hot vectors
 
     name: str = Field(alias="task")
     run: str
@@ -34,6 +35,9 @@ class EvalConfig(Component):
             model = f"model={config.model.name}, a deterministic autoencoder"
             model += f" (posterior={config.posterior.name})"
             yield f"task={self.name} cannot be done with {model}: {self.needs_posterior}"
+        if self.needs_numbers and config.posterior.one_hot:
+            codes = f"the codes of posterior={config.posterior.name} are one-hot vectors"
+            yield f"task={self.name} cannot be done: {codes}, which do not vary continuously"
         fields = type(config.dataset).model_fields.items()
         places = [name for name, field in fields if PLACE in field.metadata]
         if unknown := [name for name in self.dataset if name not in places]:
@@ -80,6 +84,7 @@ class InterpolateTask(EvalConfig):
 
 @register("task", "traverse", builds="vae_cli.analysis.tasks:traverse")
 class TraverseTask(EvalConfig):
+    needs_numbers = True
     steps: int = Field(ge=2)
     limit: float = Field(gt=0)
     num_dims: int | None = Field(ge=1)
@@ -88,12 +93,14 @@ class TraverseTask(EvalConfig):
 
 @register("task", "fit", builds="vae_cli.analysis.tasks:fit")
 class FitTask(EvalConfig):
+    needs_numbers = True
     alpha: float | None = Field(gt=0)
     beta: float | None = Field(gt=0)
     target: str | None
     num_starts: int = Field(ge=2)
 
     def problems(self, config: Config) -> Iterator[str]:
+        yield from super().problems(config)
         given = (self.alpha is not None) + (self.beta is not None)
         if given != 2 * (self.target is None):
             yield "task=fit needs one curve: give alpha=… and beta=…, or target=FILE.npy"

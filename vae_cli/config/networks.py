@@ -51,6 +51,7 @@ class PosteriorConfig(Component):
     evaluates: ClassVar[bool] = True  # log q(z|x) is known at every z, not only at its own draws
     factorised: ClassVar[bool] = False  # a product over dimensions, with a KL of each
     one_hot: ClassVar[bool] = False  # codes are one-hot vectors, not vectors of real numbers
+    has_moments: ClassVar[bool] = True  # its mean is exact, not another point that stands for it
 
 
 @register("posterior", "gaussian", builds="vae_cli.vae.posteriors:GaussianHead")
@@ -72,6 +73,7 @@ class PointPosteriorConfig(PosteriorConfig):
 @register("posterior", "iaf", builds="vae_cli.vae.layered:IAFHead")
 class IAFConfig(PosteriorConfig):
     evaluates: ClassVar[bool] = False
+    has_moments: ClassVar[bool] = False
     flows: int = Field(ge=1)
     hidden_sizes: list[Width] = Field(min_length=1)
     context: int = Field(ge=1)
@@ -139,6 +141,7 @@ class TwoLayersConfig(Component):
 @register("posterior", "ladder", builds="vae_cli.vae.layered:LadderHead")
 class LadderConfig(TwoLayersConfig, PosteriorConfig):
     group: ClassVar[str] = "posterior"
+    has_moments: ClassVar[bool] = False
 
 
 class PriorConfig(Component):

@@ -60,7 +60,7 @@ class VQHead(Head):
                 vectors.append(left.detach())
                 choices.append(one_hot(nearest, len(codes), 1))
                 left = left - codes[nearest]
-                cost = cost + self.config.commitment * left.square().sum() / len(code)
+                cost = cost + self.config.commitment * left.square().sum() / code.shape[0]
         change = left.detach().unflatten(0, groups.shape[:2]).transpose(1, 2).flatten(1)
         chosen = torch.stack(choices)  # [Q, N, C]
         posterior = Point(code - change)

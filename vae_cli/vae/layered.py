@@ -33,12 +33,14 @@ class Layered(Posterior):
 
     @property
     def mean(self) -> Tensor:  # type: ignore[override]  # computed where it is needed
-        return self.sample(self.base.mean.new_zeros(1, len(self.base.mean), self.latent_dim)).z[0]
+        return self.sample(self.base.mean.new_zeros(1, self.base.mean.shape[0], self.latent_dim)).z[
+            0
+        ]
 
     @property
     def stddev(self) -> Tensor:
         noise = torch.randn(DRAWS, 1, self.latent_dim, generator=torch.Generator().manual_seed(0))
-        noise = noise.to(self.base.mean.device).expand(-1, len(self.base.mean), -1)
+        noise = noise.to(self.base.mean.device).expand(-1, self.base.mean.shape[0], -1)
         return self.sample(noise).z.std(0)
 
 
@@ -98,7 +100,7 @@ class IAF(Layered):
     def sample(self, noise: Tensor) -> Code:
         start = self.base.sample(noise).z
         z, log_det = start, torch.zeros_like(start[..., 0])  # [K, B, Z], [K, B]
-        context = self.context.expand(len(z), -1, -1).flatten(0, 1)
+        context = self.context.expand(z.shape[0], -1, -1).flatten(0, 1)
         for number, made in enumerate(self.steps):
             z = z.flip(-1) if number else z  # each step goes through the dimensions the other way
             shift, gate = made(z.flatten(0, 1).to(context.dtype), context)
