@@ -78,6 +78,9 @@ KINDS = [
     ("dataset.binarize=dynamic", "beta_schedule=warmup", "beta_schedule.epochs=2"),
     ("model=conv_vae", "model.channels=[4,8]", "grad_clip=10", "scheduler=cosine"),
     ("optimizer=sgd", "ema=0.9", "corruption=gaussian", "on_nonfinite=skip", "scheduler=plateau"),
+    ("posterior=vq", "posterior.revive=0.5", "ema=0.9", "on_nonfinite=skip"),
+    ("posterior=categorical", "objective=iwae"),
+    ("posterior=iaf",),
 ]
 
 

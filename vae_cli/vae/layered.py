@@ -33,9 +33,8 @@ class Layered(Posterior):
 
     @property
     def mean(self) -> Tensor:  # type: ignore[override]  # computed where it is needed
-        return self.sample(self.base.mean.new_zeros(1, self.base.mean.shape[0], self.latent_dim)).z[
-            0
-        ]
+        zero = self.base.mean.new_zeros(1, self.base.mean.shape[0], self.latent_dim)
+        return self.sample(zero).z[0]
 
     @property
     def stddev(self) -> Tensor:
@@ -60,14 +59,14 @@ class MaskedLinear(nn.Linear):
 class MADE(nn.Module):
     """A network whose outputs j depend on z_1 … z_(j-1) and a context (Germain et al. 2015).
 
-    A hidden unit has a number d and sees z_1 … z_d; output j sees the units with d < j. The units'
-    numbers go round from 0 to Z - 1, so that every output sees the context.
+    A hidden unit has a number d and sees z_1 … z_d; output j sees the units with d < j. The numbers
+    of a layer go evenly from 0, so that every output sees the context, to Z - 1.
     """
 
     def __init__(self, latent_dim: int, context: int, hidden_sizes: list[int]) -> None:
         super().__init__()
         inputs = torch.arange(1, latent_dim + 1)
-        numbers = [inputs, *(torch.arange(width) % latent_dim for width in hidden_sizes)]
+        numbers = [inputs, *(torch.arange(width) * latent_dim // width for width in hidden_sizes)]
         masks = [after[:, None] >= before for before, after in pairwise(numbers)]
         last = inputs.repeat(2)[:, None] > numbers[-1]
         self.hidden = nn.ModuleList(MaskedLinear(mask) for mask in masks)
