@@ -53,12 +53,15 @@ def drawn_in(folder: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("overrides", "expected"), FITTING, ids=lambda part: " ".join(sorted(part))
 )
-def test_what_fits_a_run_is_drawn(overrides, expected, run_of, caplog):
+def test_what_fits_a_run_is_drawn(overrides, expected, run_of, caplog, capsys):
     run = run_of(*overrides)
     assert set(fitting(run)) == expected
     logged = {}
     paths = draw_all(run, run.folder, logged.__setitem__)
     assert not caplog.records
+    assert ("no kl_bars.png: with prior=mixture" in capsys.readouterr().err) == (
+        "prior=mixture" in overrides
+    )
     assert drawn_in(run.folder) == {path.name for path in paths} == expected
     assert set(logged) == {f"figures/{path.stem}" for path in paths if path.suffix == ".png"}
 

@@ -224,9 +224,11 @@ def code_histograms(run: TrainedRun) -> Figure:
         how: dict[str, Any] = {"bins": 60, "range": (low - 0.3, high + 0.3), "density": True}
         ax.hist(columns[0], label="posterior means", color=PALETTE[0], alpha=0.55, **how)
         for i, name, colour in ((1, "aggregate posterior", PALETTE[6]), (2, "prior", INK)):
-            ax.hist(columns[i], label=name, color=colour, histtype="step", **how)
+            heights, _, _ = ax.hist(columns[i], label=name, color=colour, histtype="step", **how)
         ax.set_title(f"z{dim + 1}", fontsize=9)
-        ax.set_ylim(0, 1.2)  # a collapsed code is a spike at 0, which must not flatten the rest
+        ax.set_ylim(
+            0, 3 * float(np.max(heights))
+        )  # a collapsed code, a spike, must not flatten the prior
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 

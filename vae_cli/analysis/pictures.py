@@ -104,15 +104,11 @@ def walk_along(
 ) -> tuple[Walk, Figure]:
     """Vary the `count` most active dimensions one at a time, the others at origin [Z].
 
-    From -limit to limit around 0 or, of an autoencoder and of a prior that is not factorised,
-    around the mean code in standard deviations of the codes. -> dims [D], values [D, S], origin,
-    x [D, S, *shape], and a picture with a row for each dimension.
+    From -limit to limit standard deviations of the prior around its mean (`run.moments`). -> dims
+    [D], values [D, S], origin, x [D, S, *shape], and a picture with a row for each dimension.
     """
-    dims = measures.most_active(run.codes)[:count]
-    scale, centre = torch.std_mean(run.codes.mean, dim=0, unbiased=False)
-    along = "standard deviations of the code"
-    if run.config.is_generative and run.config.prior.factorised:
-        scale, centre, along = torch.ones_like(scale), torch.zeros_like(centre), "value of the code"
+    dims, (centre, scale) = measures.most_active(run.codes)[:count], run.moments
+    along = f"standard deviations of the {'prior' if run.config.is_generative else 'code'}"
     ticks, chosen = torch.linspace(-limit, limit, steps), torch.tensor(dims)
     values = centre[chosen, None] + scale[chosen, None] * ticks
     origin = centre if origin is None else origin
@@ -198,6 +194,8 @@ def draw_all(
     (folder / "figures").mkdir(exist_ok=True)
     drawn, makers = [], fitting(run)
     say(f"drawing {len(makers)} pictures …")
+    if run.config.is_generative and run.kl is None:
+        say(f"no kl_bars.png: {run.no_kl}")
     for file, draw in makers.items():
         path = folder / "figures" / file
         try:

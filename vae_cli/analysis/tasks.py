@@ -108,6 +108,7 @@ def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
         "test/* are exactly those of summary.json": difference == 0,
         f"test/* differ from summary.json by up to {difference} nats": difference,
         "no mutual information: a deterministic code has no density": not config.is_generative,
+        f"no KL by dimension: {run.no_kl}": config.is_generative and evaluation.kl is None,
         f"{'no ' if bits is None else ''}bits per dimension: {assumption}": True,
         f"no linear classifier: {lack}": lack,
     }

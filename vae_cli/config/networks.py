@@ -46,6 +46,7 @@ class ConvConfig(ModelConfig):
 
 class PosteriorConfig(Component):
     has_density: ClassVar[bool] = True  # False: a point for a posterior, a plain autoencoder
+    evaluates: ClassVar[bool] = True  # log q(z|x) is known at every z, not only where it was drawn
 
 
 @register("posterior", "gaussian", builds="vae_cli.vae.posteriors:GaussianHead")
@@ -56,6 +57,7 @@ class GaussianPosteriorConfig(PosteriorConfig):
 @register("posterior", "point", builds="vae_cli.vae.posteriors:PointHead")
 class PointPosteriorConfig(PosteriorConfig):
     has_density: ClassVar[bool] = False
+    evaluates: ClassVar[bool] = False
 
 
 class PriorConfig(Component):
@@ -76,6 +78,36 @@ class StandardNormalConfig(PriorConfig):
     needs_density: ClassVar[bool] = False
 
 
-@register("prior", "mixture", builds="vae_cli.vae.priors:Mixture")
-class MixtureConfig(PriorConfig):
+class SumConfig(PriorConfig):
+    """A weighted sum of densities."""
+
     components: int = Field(ge=1)
+
+
+@register("prior", "mixture", builds="vae_cli.vae.priors:Mixture")
+class MixtureConfig(SumConfig):
+    """No settings of its own."""
+
+
+@register("prior", "vamp", builds="vae_cli.vae.priors:VampPrior")
+class VampPriorConfig(SumConfig):
+    start: Literal["examples", "random"]
+
+    def problems(self, config: "Config") -> Iterator[str]:
+        yield from super().problems(config)
+        if config.posterior.has_density and not config.posterior.evaluates:
+            yield (
+                f"prior={self.name} needs the density of the posterior at every code and posterior="
+                f"{config.posterior.name} knows it only of its own draws; use posterior=gaussian"
+            )
+
+
+@register("prior", "exemplar", builds="vae_cli.vae.priors:Exemplar")
+class ExemplarConfig(SumConfig):
+    components: int = Field(ge=2)  # in training an example's own is left out
+
+
+@register("prior", "flow", builds="vae_cli.vae.priors:Flow")
+class FlowConfig(PriorConfig):
+    layers: int = Field(ge=1)
+    hidden_size: int = Field(ge=1)

@@ -168,11 +168,15 @@ class Data:
         return self._fixed[name, seed]
 
     def some(self, count: int, seed: int) -> Tensor:
-        """Draw different training examples as a network sees them -> [count, *shape] on the CPU."""
+        """Draw different training examples as a network sees them -> [count, *shape] on the CPU.
+
+        Of a dynamic draw, its probabilities.
+        """
         source = generator(torch.device("cpu"), seed, "examples")
         index = torch.randperm(len(self.train), generator=source)[:count]
         raw = self.train.take(index.to(self.train.x.device)).x[:]
-        return self.prepare(raw.cpu(), source)
+        plain = replace(self, binarize="none") if self.binarize == "dynamic" else self
+        return plain.prepare(raw.cpu(), source)
 
     def value_range(self) -> tuple[float, float]:
         """Return the smallest and largest value of the training set, as a network sees them."""
