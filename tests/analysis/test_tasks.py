@@ -198,7 +198,8 @@ def test_other_data_are_measured_on_demand_only_and_samples_need_none(trained, t
     task |= {"out": str(tmp_path / "out"), "dataset": {}, "other_data": False}
     measure = MetricsTask.model_validate({"task": "metrics", "num_codes": 10, **task})
     place.rename(tmp_path / "moved.npy")
-    draws = SampleTask.model_validate({"task": "sample", "n": 3, **task})
+    sampler = {"sampler": "prior", "components": 1, "steps": 1}
+    draws = SampleTask.model_validate({"task": "sample", "n": 3, **sampler, **task})
     assert run_task(draws, folder).files
     with pytest.raises(UserError, match="No such file"):
         run_task(measure, folder)

@@ -59,13 +59,15 @@ def _residuals(run: TrainedRun) -> Figure:
     return figures.sheet((run.reconstruct(x) - x)[:, None], title, None)
 
 
-def samples(run: TrainedRun, n: int) -> tuple[Walk, Figure]:
-    """Decode n draws from the prior. -> z [n, Z] and x [n, *shape], and a picture."""
-    z = run.draw_codes(n, run.config.seed)
-    x = run.decode(z)
-    columns = min(8, n)
-    table = x[: n - n % columns].unflatten(0, (-1, columns))  # full rows only
-    return {"z": z, "x": x}, figures.sheet(table, "Samples from the prior", run.curves)
+def samples(run: TrainedRun, z: Tensor, name: str) -> tuple[Walk, Figure]:
+    """Decode draws z [n, Z] of what has this name. -> z and x [n, *shape], and a picture."""
+    x, columns = run.decode(z), min(8, len(z))
+    table = x[: len(z) - len(z) % columns].unflatten(0, (-1, columns))  # full rows only
+    return {"z": z, "x": x}, figures.sheet(table, f"Samples from {name}", run.curves)
+
+
+def _prior_samples(run: TrainedRun) -> Figure:
+    return samples(run, run.draw_codes(64, run.config.seed), "the prior")[1]
 
 
 def _loss_curves(run: TrainedRun) -> Figure:
@@ -174,7 +176,7 @@ def fitting(run: TrainedRun) -> dict[str, Maker]:
         "loss_curves.png": (bool(read_metrics(run.folder)), _loss_curves),
         "reconstructions.png": (True, _reconstructions),
         "residuals.png": (not images, _residuals),
-        "samples.png": (vae, lambda run: samples(run, 64)[1]),
+        "samples.png": (vae, _prior_samples),
         "latent_scatter.png": (size >= 2, figures.latent_scatter),
         "manifold.png": (size == 2, _manifold),
         "traversals.png": (True, _traversals),

@@ -65,8 +65,18 @@ class FiguresTask(EvalConfig):
 
 @register("task", "sample", builds="vae_cli.analysis.tasks:sample")
 class SampleTask(EvalConfig):
-    needs_posterior = "it has no prior to draw codes from"
     n: int = Field(ge=1)
+    sampler: Literal["prior", "gmm", "flow", "two_stage"]
+    components: int = Field(ge=1)
+    steps: int = Field(ge=1)
+
+    def problems(self, config: Config) -> Iterator[str]:
+        if self.sampler == "prior" and not config.is_generative:
+            yield (
+                f"sampler=prior: model={config.model.name}, a deterministic autoencoder, has no"
+                " prior to draw codes from; use sampler=gmm, flow or two_stage"
+            )
+        yield from super().problems(config)
 
 
 @register("task", "interpolate", builds="vae_cli.analysis.tasks:interpolate")

@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from vae_cli.analysis import figures, measures, pictures, settings
+from vae_cli.analysis import figures, measures, pictures, samplers, settings
 from vae_cli.analysis.results import Report, write_npz, write_result
 from vae_cli.analysis.trained import TrainedRun, load_run
 from vae_cli.console import UserError, say
@@ -174,9 +174,27 @@ def _drawn(stem: Path, arrays: Mapping[str, Any], figure: Figure, rows: dict[str
 
 
 def sample(task: settings.SampleTask, run: TrainedRun, out: Path) -> Report:
-    """Decode n draws from the prior: samples.png and samples.npz (z [n, Z], x [n, *shape])."""
-    rows = {"draws": f"{task.n:,} from prior={run.config.prior.name}"}
-    return _drawn(out / "samples", *pictures.samples(run, task.n), rows)
+    """Decode n draws from the prior or from a density that is fitted to the training codes.
+
+    samples.png and samples.npz: z [n, Z], x [n, *shape], the sampler and, of a fitted one, its
+    log-density of test codes.
+    """
+    seed, rows, more = run.config.seed, {}, dict[str, Any](sampler=task.sampler)
+    if task.sampler == "prior":
+        z, name = run.draw_codes(task.n, seed), "the prior"
+        rows["draws"] = f"{task.n:,} from prior={run.config.prior.name}"
+    else:
+        codes, name = run.embed("train").drawn.to(run.device), f"sampler={task.sampler}"
+        fitted = samplers.fitted(task, codes, seed)
+        z, test = fitted.draw(task.n), run.codes.drawn[:1000].to(run.device)
+        more["log_density"] = log_density = fitted.log_prob(test)
+        rows["draws"] = f"{task.n:,} from {name}, fitted to {len(codes):,} training codes"
+        rows["log-density"] = f"{float(log_density.mean()):.3f} nats a test code"
+        if run.config.is_generative:
+            prior = run.vae.prior.log_prob(test[None], run.vae.encode).mean()
+            rows["log-density"] += f"; of prior={run.config.prior.name}: {float(prior):.3f}"
+    walk, figure = pictures.samples(run, z, name)
+    return _drawn(out / "samples", walk | more, figure, rows)
 
 
 def interpolate(task: settings.InterpolateTask, run: TrainedRun, out: Path) -> Report:

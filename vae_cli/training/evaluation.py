@@ -53,6 +53,7 @@ class Codes:
 
     mean: Tensor  # [N, Z]
     stddev: Tensor  # [N, Z], 0 for a deterministic code
+    drawn: Tensor  # [N, Z] one draw from each; a deterministic code itself
     kl: Tensor | None  # [N, Z] nats; None: the prior has only the sum over dimensions
 
 
@@ -110,7 +111,9 @@ def encode(vae: VAE, data: Data, split: Split, seed: int) -> Codes:
     exact = [vae.prior.exact_kl(part) for part in parts]
     kls = [kl.by_dimension for kl in exact if kl and kl.by_dimension is not None]
     mean, stddev = torch.cat([p.mean for p in parts]), torch.cat([p.stddev for p in parts])
-    return Codes(mean.cpu(), stddev.cpu(), torch.cat(kls).cpu() if kls else None)
+    noise = torch.randn((1, *mean.shape), generator=source, device=mean.device).split(BATCH, 1)
+    drawn = torch.cat([p.sample(e).z[0] for p, e in zip(parts, noise, strict=True)])
+    return Codes(mean.cpu(), stddev.cpu(), drawn.cpu(), torch.cat(kls).cpu() if kls else None)
 
 
 def log_likelihoods(
