@@ -66,10 +66,6 @@ def samples(run: TrainedRun, z: Tensor, name: str) -> tuple[Walk, Figure]:
     return {"z": z, "x": x}, figures.sheet(table, f"Samples from {name}", run.curves)
 
 
-def _prior_samples(run: TrainedRun) -> Figure:
-    return samples(run, run.draw_codes(64, run.config.seed), "the prior")[1]
-
-
 def _loss_curves(run: TrainedRun) -> Figure:
     """Draw metrics in nats over the epochs, in training and validation, a panel each."""
     # an autoencoder's KL is 0 and its ELBO the reconstruction's negative
@@ -171,12 +167,13 @@ def _interpolation(run: TrainedRun, steps: int) -> tuple[Walk, Figure]:
 def fitting(run: TrainedRun) -> dict[str, Maker]:
     """List the pictures that fit a run: file in figures/ -> what draws it."""
     vae, images, size = run.config.is_generative, run.has_images, run.vae.latent_dim
+    seed = run.config.seed
     varied = bool(run.codes.mean.var(0).max() > 1e-12)  # else t-SNE would show rounding errors
     table: dict[str, tuple[bool, Maker]] = {
         "loss_curves.png": (bool(read_metrics(run.folder)), _loss_curves),
         "reconstructions.png": (True, _reconstructions),
         "residuals.png": (not images, _residuals),
-        "samples.png": (vae, _prior_samples),
+        "samples.png": (vae, lambda run: samples(run, run.draw_codes(64, seed), "the prior")[1]),
         "latent_scatter.png": (size >= 2, figures.latent_scatter),
         "manifold.png": (size == 2, _manifold),
         "traversals.png": (True, _traversals),

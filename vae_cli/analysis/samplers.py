@@ -7,12 +7,17 @@ such draws. (Of a plain autoencoder they are the codes themselves, as in Ghosh e
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from vae_cli.analysis import pictures
+from vae_cli.analysis.results import Report
 from vae_cli.analysis.settings import SampleTask
+from vae_cli.analysis.tasks import drawn
+from vae_cli.analysis.trained import TrainedRun
 from vae_cli.config.compose import settings_of
 from vae_cli.console import UserError, say
 from vae_cli.data.dataset import generator
@@ -26,6 +31,30 @@ class Sampler(NamedTuple):
 
     draw: Callable[[int], Tensor]  # n -> codes [n, Z]
     log_prob: Callable[[Tensor], Tensor]  # codes [N, Z] -> nats [N], float64 on the CPU
+
+
+def sample(task: SampleTask, run: TrainedRun, out: Path) -> Report:
+    """Decode n draws from the prior or from a density that is fitted to the training codes.
+
+    samples.png and samples.npz: z [n, Z], x [n, *shape], the sampler and, of a fitted one, its
+    log-density of test codes.
+    """
+    seed, rows, more = run.config.seed, {}, dict[str, Any](sampler=task.sampler)
+    if task.sampler == "prior":
+        z, name = run.draw_codes(task.n, seed), "the prior"
+        rows["draws"] = f"{task.n:,} from prior={run.config.prior.name}"
+    else:
+        codes, name = run.embed("train").drawn.to(run.device), f"sampler={task.sampler}"
+        sampler = fitted(task, codes, seed)
+        z, test = sampler.draw(task.n), run.codes.drawn[:1000].to(run.device)
+        more["log_density"] = log_density = sampler.log_prob(test)
+        rows["draws"] = f"{task.n:,} from {name}, fitted to {len(codes):,} training codes"
+        rows["log-density"] = f"{float(log_density.mean()):.3f} nats a test code"
+        if run.config.is_generative:
+            prior = run.vae.prior.log_prob(test[None], run.vae.encode).mean()
+            rows["log-density"] += f"; of prior={run.config.prior.name}: {float(prior):.3f}"
+    walk, figure = pictures.samples(run, z, name)
+    return drawn(out / "samples", walk | more, figure, rows)
 
 
 def fitted(task: SampleTask, codes: Tensor, seed: int) -> Sampler:
@@ -88,16 +117,15 @@ def _two_stage(steps: int, codes: Tensor, seed: int, source: torch.Generator) ->
         return torch.randn(shape, generator=source, device=codes.device)
 
     def loss(z: Tensor) -> Tensor:
-        terms: Terms = vae(z, normal(*vae.noise_shape(len(z))), weight)
-        return terms.loss
-
-    def draw(n: int) -> Tensor:
-        return vae.mean(vae.draw_prior(n, source)) + sigma * normal(n, codes.shape[1])
+        return Terms(*vae(z, normal(*vae.noise_shape(len(z))), weight)).loss
 
     _learn(vae, loss, codes, steps, source)
     sigma = vae.likelihood.get_buffer("variance").sqrt()
     fresh = partial(generator, codes.device, seed, "second likelihood")
-    return Sampler(draw, lambda z: log_likelihood(vae, z, 100, fresh())[0])
+    return Sampler(
+        lambda n: vae.mean(vae.draw_prior(n, source)) + sigma * normal(n, codes.shape[1]),
+        lambda z: log_likelihood(vae, z, 100, fresh())[0],
+    )
 
 
 def _learn(

@@ -63,7 +63,7 @@ class FiguresTask(EvalConfig):
     pass
 
 
-@register("task", "sample", builds="vae_cli.analysis.tasks:sample")
+@register("task", "sample", builds="vae_cli.analysis.samplers:sample")
 class SampleTask(EvalConfig):
     n: int = Field(ge=1)
     sampler: Literal["prior", "gmm", "flow", "two_stage"]
@@ -73,8 +73,8 @@ class SampleTask(EvalConfig):
     def problems(self, config: Config) -> Iterator[str]:
         if self.sampler == "prior" and not config.is_generative:
             yield (
-                f"sampler=prior: model={config.model.name}, a deterministic autoencoder, has no"
-                " prior to draw codes from; use sampler=gmm, flow or two_stage"
+                f"task=sample: sampler=prior: model={config.model.name}, a deterministic"
+                " autoencoder, has no prior to draw codes from; use sampler=gmm, flow or two_stage"
             )
         yield from super().problems(config)
 

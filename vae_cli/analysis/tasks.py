@@ -1,4 +1,4 @@
-"""What vae-eval does with a trained run; `task=export` is in export.py.
+"""What vae-eval does with a trained run; task=export is in export.py, task=sample in samplers.py.
 
 A task is a function of (settings, run, folder of the results) that returns a Report.
 """
@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from vae_cli.analysis import figures, measures, pictures, samplers, settings
+from vae_cli.analysis import figures, measures, pictures, settings
 from vae_cli.analysis.results import Report, write_npz, write_result
 from vae_cli.analysis.trained import TrainedRun, load_run
 from vae_cli.console import UserError, say
@@ -166,35 +166,11 @@ def draw(task: settings.FiguresTask, run: TrainedRun, out: Path) -> Report:
     return Report({"pictures": str(len(paths))}, paths)
 
 
-def _drawn(stem: Path, arrays: Mapping[str, Any], figure: Figure, rows: dict[str, str]) -> Report:
+def drawn(stem: Path, arrays: Mapping[str, Any], figure: Figure, rows: dict[str, str]) -> Report:
     """Write STEM.png and STEM.npz."""
     path = stem.with_suffix(".png")
     figures.save_png(figure, path)
     return Report(rows, [path, write_npz(path.with_suffix(".npz"), arrays)])
-
-
-def sample(task: settings.SampleTask, run: TrainedRun, out: Path) -> Report:
-    """Decode n draws from the prior or from a density that is fitted to the training codes.
-
-    samples.png and samples.npz: z [n, Z], x [n, *shape], the sampler and, of a fitted one, its
-    log-density of test codes.
-    """
-    seed, rows, more = run.config.seed, {}, dict[str, Any](sampler=task.sampler)
-    if task.sampler == "prior":
-        z, name = run.draw_codes(task.n, seed), "the prior"
-        rows["draws"] = f"{task.n:,} from prior={run.config.prior.name}"
-    else:
-        codes, name = run.embed("train").drawn.to(run.device), f"sampler={task.sampler}"
-        fitted = samplers.fitted(task, codes, seed)
-        z, test = fitted.draw(task.n), run.codes.drawn[:1000].to(run.device)
-        more["log_density"] = log_density = fitted.log_prob(test)
-        rows["draws"] = f"{task.n:,} from {name}, fitted to {len(codes):,} training codes"
-        rows["log-density"] = f"{float(log_density.mean()):.3f} nats a test code"
-        if run.config.is_generative:
-            prior = run.vae.prior.log_prob(test[None], run.vae.encode).mean()
-            rows["log-density"] += f"; of prior={run.config.prior.name}: {float(prior):.3f}"
-    walk, figure = pictures.samples(run, z, name)
-    return _drawn(out / "samples", walk | more, figure, rows)
 
 
 def interpolate(task: settings.InterpolateTask, run: TrainedRun, out: Path) -> Report:
@@ -206,7 +182,7 @@ def interpolate(task: settings.InterpolateTask, run: TrainedRun, out: Path) -> R
     rows = {k: f"test example {i} ({n})" for (k, _), i, n in zip(pairs, ends, names, strict=True)}
     rows["distance"] = f"{float((z[-1] - z[0]).norm()):.3f} between the codes"
     path, arrays = out / "interpolation_{}_{}".format(*ends), {"examples": ends, "names": names}
-    report = _drawn(path, {"z": z, "x": x, **arrays}, figure, rows)
+    report = drawn(path, {"z": z, "x": x, **arrays}, figure, rows)
     if run.has_images:
         report.files.append(path.with_suffix(".gif"))
         figures.save_gif(x, report.files[-1])
@@ -221,7 +197,7 @@ def traverse(task: settings.TraverseTask, run: TrainedRun, out: Path) -> Report:
         origin = run.encode(run.example(index)[None]).mean[0]
     walk, figure = pictures.walk_along(run, task.num_dims, task.steps, task.limit, origin)
     names = ", ".join(f"z{dim + 1}" for dim in walk["dims"].tolist())
-    return _drawn(out / "traversals", walk, figure, {"dimensions, most active first": names})
+    return drawn(out / "traversals", walk, figure, {"dimensions, most active first": names})
 
 
 def fit(task: settings.FitTask, run: TrainedRun, out: Path) -> Report:
@@ -234,7 +210,7 @@ def fit(task: settings.FitTask, run: TrainedRun, out: Path) -> Report:
     figure = figures.sheet(pair, f"The code nearest to {name}", curves, columns=["target", "fit"])
     arrays = {"target": target, "code": found.code, "fitted": found.decoded}
     arrays |= {} if curves is None else {"grid": curves.grid}
-    report = _drawn(out / "fit", arrays, figure, {k: str(v) for k, v in result.items()})
+    report = drawn(out / "fit", arrays, figure, {k: str(v) for k, v in result.items()})
     report.files.append(out / "fit.json")
     return report
 

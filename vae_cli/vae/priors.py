@@ -162,27 +162,26 @@ class VampPrior(Sum):
     a hardtanh, without a gradient at the ends of the range, where most pixels of an example lie.
     """
 
-    low: Tensor  # scalars: the range of the training values
-    high: Tensor
+    range: Tensor  # lowest and highest training value
 
     def __init__(self, config: VampPriorConfig, latent_dim: int, shape: tuple[int, ...]) -> None:
         super().__init__(config, latent_dim, shape)
         self.start = config.start
         self.raw = nn.Parameter(torch.randn(config.components, *shape))
-        self.register_buffer("low", torch.tensor(0.0))
-        self.register_buffer("high", torch.tensor(1.0))
+        self.register_buffer("range", torch.tensor([0.0, 1.0]))
 
     @torch.no_grad()
     def learn_from(self, examples: Examples) -> None:
-        for end, value in zip((self.low, self.high), examples.some(1000).aminmax(), strict=True):
-            end.copy_(value)
+        self.range.copy_(torch.stack(examples.some(1000).aminmax()))
+        low, high = self.range
         if self.start == "examples":  # with a little noise, so that equal ones do not stay equal
-            shares = (examples.exactly(self.count) - self.low) / (self.high - self.low)
+            shares = (examples.exactly(self.count) - low) / (high - low)
             self.raw.mul_(0.01).add_(shares.nan_to_num(0.5).clamp(EDGE, 1 - EDGE).logit())
 
     def pseudo_inputs(self) -> Tensor:
         """Return u. [C, *shape]."""
-        return torch.lerp(self.low, self.high, self.raw.sigmoid())
+        low, high = self.range.unbind()
+        return low + (high - low) * self.raw.sigmoid()
 
     def components(self, encode: Encode, chosen: Tensor | slice) -> Posterior:
         return encode(self.pseudo_inputs()[chosen])
