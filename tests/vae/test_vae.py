@@ -98,6 +98,8 @@ def test_a_prior_can_be_made_of_posteriors(build, objective):
     [
         (),
         ("prior=mixture", "objective=iwae", "objective.num_samples=3"),
+        ("prior=vamp", "prior.components=3", *CONV),
+        ("prior=flow",),
         ("objective=beta_tcvae", "likelihood=gaussian_optimal"),
         (*CONV, "likelihood=continuous_bernoulli"),
         ("posterior=point", "likelihood=gaussian_learned", "penalty=sparse"),
