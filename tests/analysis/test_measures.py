@@ -9,6 +9,7 @@ from vae_cli.analysis import measures
 from vae_cli.data.dataset import Data, Split
 from vae_cli.training import evaluation
 from vae_cli.training.evaluation import evaluate, log_likelihood
+from vae_cli.vae.priors import Examples
 from vae_cli.vae.vae import build_vae
 
 SIGMA = 0.7
@@ -69,6 +70,57 @@ def test_a_worse_posterior_still_finds_the_evidence_within_its_standard_error(li
     error = (1 / effective - 1 / k).sqrt()
     assert float(((values - exact) / error).abs().max()) < 4.5
     assert abs(float((values - exact).mean())) < 3 * float(error.norm()) / len(x)
+
+
+def affine_flow(prior):
+    """Make a flow of two layers shift and scale each dimension, whatever the other one is."""
+    for layer, bias in zip(prior.layers, ([0, 0.4, 0, -0.5], [-0.3, 0, 0.3, 0]), strict=True):
+        layer[-1].bias.data = torch.tensor(bias, dtype=torch.float32)  # shifts, raw log-scales
+    return torch.tensor([[-0.3, 0.4]]), torch.tensor([[0.3, -0.5]]).tanh().exp()
+
+
+@pytest.mark.parametrize(
+    "name", ["standard_normal", "mixture", "vamp", "exemplar", "flow", "affine flow"]
+)
+@torch.no_grad()
+def test_the_estimate_converges_to_the_evidence_under_every_prior(linear, make_config, name):
+    torch.manual_seed(0)
+    vae, evidence = linear
+    encoder, decoder = layers(vae.model.encoder)[-1], layers(vae.model.decoder)[-1]
+    config = make_config("dataset=beta_pdf", f"prior={name.split()[-1]}").prior
+    sizes = {k: v for k, v in {"components": 3, "layers": 2}.items() if hasattr(config, k)}
+    vae.prior = config.model_copy(update=sizes).build(2, (6,))
+    some = 2 * evidence.sample((1000,)).float()
+    vae.learn_from(Examples(len(some), lambda count: some[:count]))
+    weights, means, scales = torch.ones(1), torch.zeros(1, 2), torch.ones(1, 2)
+    encoder.bias[2:] += 2 * math.log(2)  # wider than any true posterior: bounded weights
+    if name == "mixture":
+        vae.prior.logits.copy_(torch.tensor([0.3, -0.5, 0.1]))
+        means, scales = vae.prior.means, vae.prior.log_scales.exp()
+        weights = vae.prior.logits.exp()
+    elif name == "vamp":
+        components = vae.encode(vae.prior.pseudo_inputs())
+        weights, means, scales = torch.ones(3), components.mean, components.stddev
+    elif name == "exemplar":
+        vae.prior.log_scale.fill_(-0.4)
+        means, weights = vae.encode(some[:3]).mean, torch.ones(3)
+        scales = torch.full_like(means, math.exp(-0.4))
+    elif name == "affine flow":
+        means, scales = affine_flow(vae.prior)
+    # p(x) = sum_c w_c N(W m_c + b, W S_c W^T + sigma^2 I)
+    weight, means, scales = decoder.weight.detach().double(), means.double(), scales.double()
+    covariance = (weight * scales[:, None] ** 2) @ weight.T + SIGMA**2 * torch.eye(6)
+    components = torch.distributions.MultivariateNormal(
+        means @ weight.T + decoder.bias.detach(), covariance
+    )
+    chosen = torch.distributions.Categorical(weights.double())
+    exact = torch.distributions.MixtureSameFamily(chosen, components)
+    x, k = exact.sample((20,)).float(), 20_000
+    values, effective = log_likelihood(vae, x, k, source())
+    error = (1 / effective - 1 / k).sqrt()
+    assert float(effective.min()) > 300
+    assert float(((values - exact.log_prob(x.double())) / error).abs().max()) < 4.5
+    assert float((values - exact.log_prob(x.double())).abs().max()) < 0.15
 
 
 def test_the_sum_over_codes_is_the_same_in_any_portions(linear, monkeypatch):

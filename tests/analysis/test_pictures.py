@@ -13,6 +13,7 @@ from vae_cli.analysis import pictures
 from vae_cli.analysis.pictures import Pictures, draw_all, fitting
 from vae_cli.analysis.trained import TrainedRun, load_run
 from vae_cli.console import UserError
+from vae_cli.data.labels import find_example
 from vae_cli.training.build import load_data
 from vae_cli.training.loop import train
 from vae_cli.vae.vae import build_vae
@@ -57,12 +58,15 @@ def drawn_in(folder: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("overrides", "expected"), FITTING, ids=lambda part: " ".join(sorted(part))
 )
-def test_what_fits_a_run_is_drawn(overrides, expected, run_of, caplog):
+def test_what_fits_a_run_is_drawn(overrides, expected, run_of, caplog, capsys):
     run = run_of(*overrides)
     assert set(fitting(run)) == expected
     logged = {}
     paths = draw_all(run, run.folder, logged.__setitem__)
     assert not caplog.records
+    assert ("no kl_bars.png: with prior=mixture" in capsys.readouterr().err) == (
+        "prior=mixture" in overrides
+    )
     assert drawn_in(run.folder) == {path.name for path in paths} == expected
     assert set(logged) == {f"figures/{path.stem}" for path in paths if path.suffix == ".png"}
 
@@ -112,11 +116,11 @@ def test_classes_are_found_by_their_names(run_of, tmp_path):
     ):
         np.savez(path, x=curves, y=np.resize(labels, 60))
         run = run_of(*settings)
-        found = [pictures.find_example(run, "from", name, "auto") for name in known]
+        found = [find_example(run.data(), "from", name, "auto") for name in known]
         names = [run.name_of(index) for index in found]
         assert names == ["down" if name == "0" else name for name in known]
         with pytest.raises(UserError, match=f"from={unknown}: no such test example"):
-            pictures.find_example(run, "from", unknown, "auto")
+            find_example(run.data(), "from", unknown, "auto")
         figure = pictures.figures.latent_scatter(run)
         assert len(figure.axes[0].get_legend().get_texts()) == len(labels)
         pictures._interpolation(run, 3)

@@ -50,6 +50,8 @@ def test_metrics_follow_the_runs_schedule_prior_and_model(evaluate, trained, mor
     found, (name, _, choice) = done.json("metrics.json"), more[0].partition("=")
     assert found["summary_difference"] == 0
     assert (found["kl_by_dimension"] is None) == (choice in ("mixture", "full_covariance", "iaf"))
+    reasons = [note for note in done.notes if "no sum over latent dimensions" in note]
+    assert len(reasons) == (choice in ("mixture", "full_covariance", "iaf"))
     assert (found["mutual_information"] is None) == (choice in ("ae", "full_covariance", "iaf"))
     assert (found["aggregate_posterior"]["variance"] is None) == (choice == "iaf")
     if name == "posterior":
@@ -147,13 +149,21 @@ def test_traversals_put_the_most_active_dimension_first(evaluate, images):
 
 
 @pytest.mark.parametrize("override", ["model=ae", "prior=mixture"])
-def test_other_traversals_are_measured_by_the_codes(evaluate, trained, override):
+def test_other_traversals_are_measured_by_the_codes_or_the_prior(evaluate, trained, override):
     folder = trained("dataset=digits", "epochs=1", override)
     arrays = evaluate(folder, "task=traverse", "limit=2", "steps=3").npz("traversals.npz")
-    mean, first = load_run(folder).codes.mean, arrays["dims"][0]
-    assert np.allclose(arrays["origin"], mean.mean(0), atol=1e-6)
-    wanted = mean[:, first].mean() + 2 * mean[:, first].std(unbiased=False)
-    assert arrays["values"][0, -1] == pytest.approx(float(wanted), rel=1e-5)
+    run, first = load_run(folder), arrays["dims"][0]
+    mean, stddev, error = run.codes.mean.mean(0), run.codes.mean.std(0, unbiased=False), 1e-6
+    if override == "prior=mixture":  # the law of total variance; the run has 10,000 draws
+        weights, prior = run.vae.prior.logits.softmax(0)[:, None], run.vae.prior
+        mean = (weights * prior.means).sum(0)
+        second = (weights * (prior.means**2 + (2 * prior.log_scales).exp())).sum(0)
+        stddev, error = (second - mean**2).sqrt(), 0.06
+    assert np.allclose(arrays["origin"], mean, atol=error)
+    wanted = mean[first] + 2 * stddev[first]
+    assert arrays["values"][0, -1] == pytest.approx(float(wanted), abs=3 * error)
+    x = run.traverse([first], arrays["values"][:1])  # in Python around the same origin
+    assert np.allclose(arrays["x"][:1], x, atol=1e-6)
 
 
 def test_a_beta_density_is_fitted(evaluate, curves):
@@ -194,10 +204,11 @@ def test_other_data_are_measured_on_demand_only_and_samples_need_none(trained, t
     settings_ = ("dataset=arrays", f"dataset.train={place}", "batch_size=20", "epochs=1")
     folder = trained(*settings_)
     task = {"run": str(folder), "outputs": "", "device": "cpu", "seed": None, "data_dir": None}
-    task |= {"out": str(tmp_path / "out"), "dataset": {}, "other_data": False}
+    task |= {"out": str(tmp_path / "out"), "dataset": {}, "other_data": False, "plugins": []}
     measure = MetricsTask.model_validate({"task": "metrics", "num_codes": 10, **task})
     place.rename(tmp_path / "moved.npy")
-    draws = SampleTask.model_validate({"task": "sample", "n": 3, "label": None, **task})
+    sampler = {"sampler": "prior", "components": 1, "steps": 1, "label": None}
+    draws = SampleTask.model_validate({"task": "sample", "n": 3, **sampler, **task})
     assert run_task(draws, folder).files
     with pytest.raises(UserError, match="No such file"):
         run_task(measure, folder)

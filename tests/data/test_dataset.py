@@ -4,15 +4,8 @@ import torch
 
 from vae_cli.config.datasets import Binarize
 from vae_cli.console import UserError
-from vae_cli.data.dataset import (
-    Data,
-    Split,
-    carve,
-    carve_validation,
-    derive,
-    epoch_order,
-    fingerprint,
-)
+from vae_cli.data.dataset import Data, Split, derive, epoch_order, fingerprint
+from vae_cli.data.splits import carve, carve_validation
 
 CPU = torch.device("cpu")
 

@@ -23,6 +23,9 @@ def test_terms_are_means_over_the_split_and_codes_its_posteriors(setting):
     torch.testing.assert_close(codes.kl, kl)
     torch.testing.assert_close(codes.mean, posterior.mean)
     torch.testing.assert_close(codes.stddev, posterior.stddev)
+    noise = (codes.drawn - codes.mean) / codes.stddev  # of 297 x 8 draws
+    assert abs(float(noise.mean())) < 4 / noise.numel() ** 0.5
+    assert float(noise.std()) == pytest.approx(1, abs=0.06)
     m = evaluation.metrics
     assert m["kl"] == pytest.approx(kl.sum(1).mean().item(), rel=1e-5)
     assert m["loss"] == pytest.approx(m["reconstruction"] + 2 * m["kl"], rel=1e-6)

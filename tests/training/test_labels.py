@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from vae_cli.analysis import pictures
+from vae_cli.analysis.samplers import find_class
 from vae_cli.analysis.trained import load_run
 from vae_cli.console import UserError
 from vae_cli.training.build import load_data
@@ -71,13 +72,13 @@ def test_a_conditional_model_learns_the_classes_and_comes_back(make_config, tmp_
 def test_a_sample_can_be_of_one_class(make_config, trained, tmp_path):
     folder = trained("dataset=digits", "model.condition_on_labels=true", "epochs=1")
     run = load_run(folder)
-    walk, _ = pictures.samples(run, 5, pictures.find_class(run, "7"))
+    walk, _ = pictures.samples(run, run.draw_codes(5, 0), label=find_class(run, "7"))
     assert walk["labels"].tolist() == [7] * 5
     assert walk["x"].equal(run.given(7).sample(5, run.config.seed))
     with pytest.raises(UserError, match="label=x: no such class; give one of 0, 1, 2"):
-        pictures.find_class(run, "x")
+        find_class(run, "x")
     with pytest.raises(UserError, match="the model is not conditional"):
-        pictures.find_class(load_run(trained("dataset=digits", "epochs=1")), "7")
+        find_class(load_run(trained("dataset=digits", "epochs=1")), "7")
 
 
 def test_labels_that_the_data_lacks_are_refused(make_config):

@@ -69,7 +69,7 @@ def test_a_penalty_is_part_of_the_loss_and_has_its_metric(build):
 class MadeOfPosteriors(Prior):
     """A VampPrior of two fixed pseudo-inputs: what the interface of priors must carry."""
 
-    def log_prob(self, z: Tensor, encode: Encode) -> Tensor:
+    def log_prob(self, z: Tensor, encode: Encode, x: Tensor | None = None) -> Tensor:
         posterior = encode(X[:2])
         components = Normal(posterior.mean, posterior.stddev)  # of each dimension, [2, Z]
         return components.log_prob(z[..., None, :]).sum(-1).logsumexp(-1) - torch.tensor(2.0).log()
@@ -97,6 +97,8 @@ def test_a_prior_can_be_made_of_posteriors(build, objective):
     [
         (),
         ("prior=mixture", "objective=iwae", "objective.num_samples=3"),
+        ("prior=vamp", "prior.components=3", *CONV),
+        ("prior=flow",),
         ("objective=beta_tcvae", "likelihood=gaussian_optimal"),
         ("objective=iwae", "objective.gradient=dreg"),
         (*CONV, "likelihood=continuous_bernoulli"),

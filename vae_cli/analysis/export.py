@@ -1,18 +1,51 @@
-"""`task=export`: encoder and decoder as files that need nothing of this package."""
+"""What tasks write: reports and arrays; encoder and decoder for other programs (`task=export`)."""
 
 import importlib.util
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from vae_cli.analysis.results import Report
+from vae_cli.analysis import figures
 from vae_cli.analysis.settings import ExportTask
 from vae_cli.analysis.trained import TrainedRun
+from vae_cli.config.check import flatten
 from vae_cli.console import RunFailed, UserError
-from vae_cli.runs.files import replacing
+from vae_cli.runs.files import replacing, write_json
+
+
+class Report(NamedTuple):
+    """What a task has to say: a short table, the files it wrote, and what to keep in mind."""
+
+    rows: dict[str, str]
+    files: list[Path]
+    notes: Sequence[str] = ()
+
+
+def write_npz(path: Path, arrays: Mapping[str, Any]) -> Path:
+    """Write named arrays or tensors, whole or not at all. Returns the path."""
+    plain: dict[str, Any] = {k: v.cpu() if isinstance(v, Tensor) else v for k, v in arrays.items()}
+    with replacing(path) as file:
+        np.savez_compressed(file, **plain)
+    return path
+
+
+def write_result(path: Path, result: Mapping[str, Any]) -> dict[str, str]:
+    """Write a result as JSON; return its numbers as the rows of a table."""
+    write_json(path, result)
+    return {k: f"{v:.6g}" for k, v in flatten(result).items() if isinstance(v, int | float)}
+
+
+def drawn(stem: Path, arrays: Mapping[str, Any], figure: Figure, rows: dict[str, str]) -> Report:
+    """Write STEM.png and STEM.npz."""
+    path = stem.with_suffix(".png")
+    figures.save_png(figure, path)
+    return Report(rows, [path, write_npz(path.with_suffix(".npz"), arrays)])
 
 
 class Encoder(nn.Module):

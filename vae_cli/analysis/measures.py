@@ -121,14 +121,13 @@ def fit(vae: VAE, target: Tensor, num_starts: int, source: torch.Generator) -> F
     """Find the z that minimises ||target - E[x|z]||_2. target [*shape], source on the CPU.
 
     Least squares by trust regions (scipy) in float64, from the best 8 of `num_starts` codes: the
-    target's own posterior mean, 0, and draws from the prior.
+    target's own posterior mean, and draws from the prior.
     """
     from scipy.optimize import least_squares
 
     double, wanted = copy.deepcopy(vae).cpu().eval().requires_grad_(False), target.cpu().double()
     encoded = double.encode(wanted.float()[None]).mean  # [1, Z]
-    draws = double.draw_prior(max(0, num_starts - 2), source)
-    starts = torch.cat([encoded, torch.zeros_like(encoded), draws]).double()
+    starts = torch.cat([encoded, double.draw_prior(num_starts - 1, source)]).double()
     double.double()
 
     def decode(z: Tensor) -> Tensor:  # [N, Z] -> [N, *shape]; VAE.decode returns float32

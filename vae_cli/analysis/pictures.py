@@ -6,7 +6,6 @@ two runs can be laid side by side.
 
 import logging
 import math
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -22,15 +21,15 @@ from torch.nn import functional as F
 from vae_cli.analysis import figures, measures
 from vae_cli.analysis.figures import EMBEDDED, PALETTE, POINTS, TRAVERSED, panels
 from vae_cli.analysis.trained import TrainedRun
-from vae_cli.console import UserError, say
+from vae_cli.console import say
 from vae_cli.data.dataset import generator
+from vae_cli.data.labels import find_example, first_two
 from vae_cli.runs.saved import read_metrics
 from vae_cli.training.build import fresh_vae
 from vae_cli.training.evaluation import Evaluation, evaluating
 from vae_cli.training.loop import Observer, Training
 
 log = logging.getLogger(__name__)
-NUMBER = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?|nan|-?inf")  # the name of a class that is a number
 Walk = dict[str, Tensor]  # codes and what they decode to, by their names in an npz
 Maker = Callable[[TrainedRun], Figure | Tensor]  # of a picture, or of the images of a film
 
@@ -62,19 +61,21 @@ def _residuals(run: TrainedRun) -> Figure:
     return figures.sheet((again - x)[:, None], title, None)
 
 
-def samples(run: TrainedRun, n: int, label: int | None = None) -> tuple[Walk, Figure]:
-    """Decode n draws from the prior. -> z [n, Z], x [n, *shape], and a picture.
+def samples(
+    run: TrainedRun, z: Tensor, name: str = "the prior", label: int | None = None
+) -> tuple[Walk, Figure]:
+    """Decode draws z [n, Z] of what has this name. -> z, x [n, *shape], and a picture.
 
     Of a conditional model: of one class or, without a label, of each class in turn, a column each,
     and the labels [n].
     """
-    z, classes = run.draw_codes(n, run.config.seed), run.vae.classes
+    n, classes = len(z), run.vae.classes
     labels = torch.arange(n) % (classes or 1) if label is None else torch.full((n,), label)
     x, by_class = run.given(labels).decode(z), classes > 0 and label is None
     columns = min(classes if by_class else 8, n)
     table = x[: n - n % columns].unflatten(0, (-1, columns))  # full rows only
     names = run.data().class_names[:columns] if by_class else ()
-    title = f"Samples from the prior{run.of_class(label)}"
+    title = f"Samples from {name}{run.of_class(label)}"
     walk = {"z": z, "x": x} | ({"labels": labels} if classes else {})
     return walk, figures.sheet(table, title, run.curves, columns=names)
 
@@ -121,15 +122,12 @@ def walk_along(
 ) -> tuple[Walk, Figure]:
     """Vary the `count` most active dimensions one at a time, the others at origin [Z].
 
-    From -limit to limit around 0 or, of an autoencoder and of a prior that is not factorised,
-    around the mean code in standard deviations of the codes. label: of a conditional model.
-    -> dims [D], values [D, S], origin, x [D, S, *shape], and a picture with a row a dimension.
+    From -limit to limit standard deviations of the prior around its mean (`run.moments`). label:
+    of a conditional model. -> dims [D], values [D, S], origin, x [D, S, *shape], and a picture with
+    a row for each dimension.
     """
-    dims = measures.most_active(run.codes)[:count]
-    scale, centre = torch.std_mean(run.codes.mean, dim=0, unbiased=False)
-    along = "standard deviations of the code"
-    if run.config.is_generative and run.config.prior.factorised:
-        scale, centre, along = torch.ones_like(scale), torch.zeros_like(centre), "value of the code"
+    dims, (centre, scale) = measures.most_active(run.codes)[:count], run.moments
+    along = f"standard deviations of the {'prior' if run.config.is_generative else 'code'}"
     ticks, chosen = torch.linspace(-limit, limit, steps), torch.tensor(dims)
     values = centre[chosen, None] + scale[chosen, None] * ticks
     origin = centre if origin is None else origin
@@ -143,32 +141,6 @@ def walk_along(
 
 def _traversals(run: TrainedRun) -> Figure:
     return walk_along(run, TRAVERSED, 11, 3.0 if run.config.is_generative else 2.0)[1]
-
-
-def find_example(run: TrainedRun, setting: str, text: str, by: str) -> int:
-    """Return the number of a test example: the first one of a class, given by its name or number.
-
-    by=index, or data without labels: the example with this number. Raises UserError.
-    """
-    labels, names = run.data().test.labels, run.data().class_names
-    if by == "index" or labels is None:
-        labels, names = torch.arange(len(run.data().test)), ()
-    counted = text.isdecimal() and not any(map(NUMBER.fullmatch, names))  # 1 is no second class
-    number = names.index(text) if text in names else int(text) if counted else -1
-    found = (labels == number).nonzero()
-    if len(found) == 0:
-        known = f"a class ({', '.join(names)})" if names else f"a number from 0 to {labels.max()}"
-        raise UserError(f"{setting}={text}: no such test example; give {known}")
-    return int(found[0])
-
-
-def find_class(run: TrainedRun, text: str | None) -> int | None:
-    """The number of a conditional model's class, given by its name. Raises UserError."""
-    names = run.data().class_names if run.vae.classes else ()
-    if text is not None and text not in names:
-        known = f"give one of {', '.join(names)}" if names else "the model is not conditional"
-        raise UserError(f"label={text}: no such class; {known}")
-    return None if text is None else names.index(text)
 
 
 def walk_between(run: TrainedRun, stops: Sequence[int], steps: int) -> tuple[Walk, Figure]:
@@ -191,27 +163,20 @@ def walk_between(run: TrainedRun, stops: Sequence[int], steps: int) -> tuple[Wal
 def _interpolation(run: TrainedRun, steps: int) -> tuple[Walk, Figure]:
     """Walk between the first examples of the classes in `interpolate`, else `first_two`."""
     chosen = run.config.interpolate or ()
-    stops = [find_example(run, "interpolate", str(label), "label") for label in chosen]
-    return walk_between(run, stops or first_two(run), steps)
-
-
-def first_two(run: TrainedRun) -> list[int]:
-    """The first test examples of the first two classes or, without these, the first two."""
-    labels = run.data().test.labels
-    classes = () if labels is None else labels.unique()[:2]
-    return [int((labels == c).nonzero()[0]) for c in classes] if len(classes) == 2 else [0, 1]
+    stops = [find_example(run.data(), "interpolate", str(label), "label") for label in chosen]
+    return walk_between(run, stops or first_two(run.data()), steps)
 
 
 def fitting(run: TrainedRun) -> dict[str, Maker]:
     """List the pictures that fit a run: file in figures/ -> what draws it."""
     vae, images, size = run.config.is_generative, run.has_images, run.vae.latent_dim
-    numbers = not run.config.posterior.one_hot  # else a code has no values in between
+    seed, numbers = run.config.seed, not run.config.posterior.one_hot  # else nothing is between
     varied = bool(run.codes.mean.var(0).max() > 1e-12)  # else t-SNE would show rounding errors
     table: dict[str, tuple[bool, Maker]] = {
         "loss_curves.png": (bool(read_metrics(run.folder)), _loss_curves),
         "reconstructions.png": (True, _reconstructions),
         "residuals.png": (not images, _residuals),
-        "samples.png": (run.config.samples_prior, lambda run: samples(run, 64)[1]),
+        "samples.png": (run.config.samples_prior, lambda r: samples(r, r.draw_codes(64, seed))[1]),
         "latent_scatter.png": (size >= 2, figures.latent_scatter),
         "manifold.png": (size == 2 and numbers, _manifold),
         "traversals.png": (numbers, _traversals),
@@ -231,6 +196,8 @@ def draw_all(
     (folder / "figures").mkdir(exist_ok=True)
     drawn, makers = [], fitting(run)
     say(f"drawing {len(makers)} pictures …")
+    if run.config.is_generative and run.kl is None:
+        say(f"no kl_bars.png: {run.no_kl}")
     for file, draw in makers.items():
         path = folder / "figures" / file
         try:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vae_cli.analysis.results import Report, write_result
+from vae_cli.analysis.export import Report, write_result
 from vae_cli.analysis.settings import QualityTask
 from vae_cli.analysis.trained import TrainedRun
 from vae_cli.console import UserError, one_line, say

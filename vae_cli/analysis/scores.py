@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from vae_cli.analysis.results import Report, write_result
+from vae_cli.analysis.export import Report, write_result
 from vae_cli.analysis.settings import DisentanglementTask
 from vae_cli.analysis.trained import TrainedRun
 from vae_cli.console import UserError

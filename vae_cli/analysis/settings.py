@@ -90,18 +90,21 @@ class FiguresTask(EvalConfig):
     pass
 
 
-@register("task", "sample", builds="vae_cli.analysis.tasks:sample")
+@register("task", "sample", builds="vae_cli.analysis.samplers:sample")
 class SampleTask(EvalConfig):
     n: int = Field(ge=1)
     label: str | None
+    sampler: Literal["prior", "gmm", "flow", "two_stage"]
+    components: int = Field(ge=1)
+    steps: int = Field(ge=1)
 
     def problems(self, config: Config) -> Iterator[str]:
         yield from super().problems(config)
-        if not config.samples_prior:
+        if self.sampler == "prior" and not config.samples_prior:
             yield (
-                f"task=sample cannot be done with model={config.model.name}, a deterministic"
-                " autoencoder: it has no prior to draw codes from, unless it is trained with"
-                " objective=mmd or aae"
+                f"task=sample: sampler=prior: model={config.model.name}, a deterministic"
+                f" autoencoder (posterior={config.posterior.name}), has no prior to draw from; use"
+                " sampler=gmm, flow or two_stage, or train it with objective=mmd or aae"
             )
 
 

@@ -1,25 +1,25 @@
-"""What vae-eval does with a trained run; others of its tasks are in export, scores and quality.
+"""What vae-eval does with a trained run; some tasks have files of their own.
 
 A task is a function of (settings, run, folder of the results) that returns a Report.
 """
 
 import math
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from vae_cli.analysis import figures, measures, pictures, settings
-from vae_cli.analysis.results import Report, write_npz, write_result
+from vae_cli.analysis.export import Report, drawn, write_npz, write_result
+from vae_cli.analysis.samplers import find_class
 from vae_cli.analysis.trained import TrainedRun, load_run
 from vae_cli.console import UserError, say
 from vae_cli.data.dataset import generator
+from vae_cli.data.labels import find_example, first_two
 from vae_cli.runs.files import write_json
 from vae_cli.runs.saved import read_summary
 from vae_cli.training.evaluation import evaluate, log_likelihoods
@@ -115,6 +115,7 @@ def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
         f"no moments of the aggregate posterior: posterior={config.posterior.name} has a code of no"
         " noise in place of its mean": not moments,
         f"no mutual information: {unknown}": not config.posterior.factorised,
+        f"no KL by dimension: {run.no_kl}": config.is_generative and evaluation.kl is None,
         f"{'no ' if bits is None else ''}bits per dimension: {assumption}": True,
         f"no linear classifier: {lack}": lack,
     }
@@ -172,32 +173,18 @@ def draw(task: settings.FiguresTask, run: TrainedRun, out: Path) -> Report:
     return Report({"pictures": str(len(paths))}, paths)
 
 
-def _drawn(stem: Path, arrays: Mapping[str, Any], figure: Figure, rows: dict[str, str]) -> Report:
-    """Write STEM.png and STEM.npz."""
-    path = stem.with_suffix(".png")
-    figures.save_png(figure, path)
-    return Report(rows, [path, write_npz(path.with_suffix(".npz"), arrays)])
-
-
-def sample(task: settings.SampleTask, run: TrainedRun, out: Path) -> Report:
-    """Decode n draws from the prior: samples.png and samples.npz (z [n, Z], x [n, *shape])."""
-    rows = {"draws": f"{task.n:,} from prior={run.config.prior.name}"}
-    label = pictures.find_class(run, task.label)
-    return _drawn(out / "samples", *pictures.samples(run, task.n, label), rows)
-
-
 def interpolate(task: settings.InterpolateTask, run: TrainedRun, out: Path) -> Report:
     """Walk from one test example to another: PNG, of images a GIF, npz with codes and values."""
-    pairs = [("from", task.start), ("to", task.to)]
-    asked = [pictures.find_example(run, key, end, task.by) for key, end in pairs if end is not None]
-    ends = asked or pictures.first_two(run)
+    pairs, data = [("from", task.start), ("to", task.to)], run.data()
+    asked = [find_example(data, key, end, task.by) for key, end in pairs if end is not None]
+    ends = asked or first_two(data)
     walk, figure = pictures.walk_between(run, ends, task.steps)
     z, x, names = walk["z"][0], walk["x"][0], [run.name_of(index) for index in ends]
     rows = {k: f"test example {i} ({n})" for (k, _), i, n in zip(pairs, ends, names, strict=True)}
     rows["distance"] = f"{float((z[-1] - z[0]).norm()):.3f} between the codes"
     words = (re.sub(r"\W+", "-", end or name) for (_, end), name in zip(pairs, names, strict=True))
     path, arrays = out / "_".join(["interpolation", *words]), {"examples": ends, "names": names}
-    report = _drawn(path, {"z": z, "x": x, **arrays}, figure, rows)
+    report = drawn(path, {"z": z, "x": x, **arrays}, figure, rows)
     if run.has_images:
         report.files.append(path.with_suffix(".gif"))
         figures.save_gif(x, report.files[-1])
@@ -206,16 +193,16 @@ def interpolate(task: settings.InterpolateTask, run: TrainedRun, out: Path) -> R
 
 def traverse(task: settings.TraverseTask, run: TrainedRun, out: Path) -> Report:
     """Vary one dimension at a time: traversals.png, and an npz of dims, values, origin and x."""
-    origin, label = None, pictures.find_class(run, task.label)
+    origin, label = None, find_class(run, task.label)
     if task.example is not None:
-        index = pictures.find_example(run, "example", str(task.example), "index")
+        index = find_example(run.data(), "example", str(task.example), "index")
         own = run.labels_of(index)
         origin = run.given(own).encode(run.example(index)[None]).mean[0]
         label = int(own) if label is None else label
     steps = (task.num_dims, task.steps, task.limit)
     walk, figure = pictures.walk_along(run, *steps, origin, label or 0)
     names = ", ".join(f"z{dim + 1}" for dim in walk["dims"].tolist())
-    return _drawn(out / "traversals", walk, figure, {"dimensions, most active first": names})
+    return drawn(out / "traversals", walk, figure, {"dimensions, most active first": names})
 
 
 def fit(task: settings.FitTask, run: TrainedRun, out: Path) -> Report:
@@ -228,7 +215,7 @@ def fit(task: settings.FitTask, run: TrainedRun, out: Path) -> Report:
     figure = figures.sheet(pair, f"The code nearest to {name}", curves, columns=["target", "fit"])
     arrays = {"target": target, "code": found.code, "fitted": found.decoded}
     arrays |= {} if curves is None else {"grid": curves.grid}
-    report = _drawn(out / "fit", arrays, figure, {k: str(v) for k, v in result.items()})
+    report = drawn(out / "fit", arrays, figure, {k: str(v) for k, v in result.items()})
     report.files.append(out / "fit.json")
     return report
 

@@ -47,10 +47,9 @@ class TrainedRun:
         return f"TrainedRun({str(self.folder)!r}: {names}, epoch {self.epoch})"
 
     def given(self, labels: Any) -> "TrainedRun":
-        """Return this run for examples of known classes, which a conditional model needs.
+        """Return this run for examples of known classes; it matters to a conditional model alone.
 
-        labels: numbers of classes, one for all or one for each example. Without
-        model.condition_on_labels it changes nothing.
+        labels: numbers of classes, one for all or one for each example.
         """
         run = copy(self)
         run.labels = torch.as_tensor(labels, device=self.device) if self.vae.classes else None
@@ -89,7 +88,9 @@ class TrainedRun:
         return run.decode(self.draw_codes(n, seed))
 
     def draw_codes(self, n: int, seed: int | None = None) -> Tensor:
-        """Draw n codes from the prior. -> [n, Z]."""
+        """Draw n codes from the prior. -> [n, Z]. Raises UserError for an autoencoder."""
+        if not self.config.samples_prior:
+            raise UserError("an autoencoder has no prior; use vae-eval task=sample sampler=gmm")
         return self.vae.draw_prior(n, _source(self.device, seed))
 
     def interpolate(self, start: Any, end: Any, steps: int) -> Tensor:
@@ -98,10 +99,10 @@ class TrainedRun:
         return self.decode(measures.line(ends, steps)[0])
 
     def traverse(self, dims: Any, values: Any, origin: Any = None) -> Tensor:
-        """Set dims [D] one at a time to values [S] or [D, S], around origin [Z], which is 0 unless
-        it is given. -> [D, S, *shape]."""
+        """Set dims [D] one at a time to values [S] or [D, S], around origin [Z], which is the mean
+        of the prior unless it is given. -> [D, S, *shape]."""
         by, chosen = torch.as_tensor(values, dtype=torch.float32), torch.as_tensor(dims)
-        code = torch.zeros(self.vae.latent_dim) if origin is None else torch.as_tensor(origin)
+        code = self.moments[0] if origin is None else torch.as_tensor(origin)
         z = code.float().cpu().repeat(len(chosen), by.shape[-1], 1)  # [D, S, Z]
         z[torch.arange(len(chosen)), :, chosen] = by
         return self.decode(z)
@@ -164,6 +165,26 @@ class TrainedRun:
         """The mean KL of each dimension over the test set [Z]; None where a KL is no such sum."""
         by_dimension = self.codes.kl if self.config.is_generative else None
         return None if by_dimension is None else by_dimension.mean(0)
+
+    @property
+    def no_kl(self) -> str:
+        """Say why there is no KL of each dimension."""
+        names = f"prior={self.config.prior.name} and posterior={self.config.posterior.name}"
+        return f"with {names} the KL is no sum over latent dimensions, or is only estimated"
+
+    @cached_property
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the prior; of an autoencoder, of the test codes. [Z] each.
+
+        Known of a factorised prior, which is N(0, I); of others, from 10,000 draws.
+        """
+        if not self.config.is_generative:
+            points = self.codes.mean
+        elif self.config.prior.factorised:
+            return torch.zeros(self.vae.latent_dim), torch.ones(self.vae.latent_dim)
+        else:
+            points = self.draw_codes(10_000, self.config.seed).cpu()
+        return points.mean(0), points.std(0, unbiased=False)
 
     @property
     def known(self) -> dict[str, Tensor]:

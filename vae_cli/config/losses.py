@@ -1,4 +1,4 @@
-"""Schemas of what makes the loss: likelihood, objective, corruption, penalty."""
+"""Schemas of what makes the loss: likelihood and objective."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -207,57 +207,3 @@ class FactorConfig(AdversarialConfig):
 class AAEConfig(AdversarialConfig):
     monitor: ClassVar[str] = "val/reconstruction"  # the adversary's term changes with the adversary
     fits_prior: ClassVar[bool] = True
-
-
-@register("corruption", "none", builds="vae_cli.vae.regularizers:clean")
-class NoCorruptionConfig(Component):
-    """No settings of its own."""
-
-
-@register("corruption", "gaussian", builds="vae_cli.vae.regularizers:gaussian_noise")
-class GaussianNoiseConfig(Component):
-    sigma: float = Field(gt=0)
-
-
-@register("corruption", "masking", builds="vae_cli.vae.regularizers:masking")
-class MaskingConfig(Component):
-    probability: float = Field(gt=0, lt=1)
-
-
-@register("penalty", "none", builds="vae_cli.vae.regularizers:no_penalty")
-class NoPenaltyConfig(Component):
-    """No settings of its own."""
-
-
-@register("penalty", "sparse", builds="vae_cli.vae.regularizers:sparse")
-class SparseConfig(Component):
-    weight: float = Field(gt=0)
-
-
-@register("penalty", "contractive", builds="vae_cli.vae.regularizers:contractive")
-class ContractiveConfig(Component):
-    weight: float = Field(gt=0)
-
-
-@register("penalty", "l2", builds="vae_cli.vae.regularizers:l2")
-class L2Config(Component):
-    weight: float = Field(gt=0)
-    decoder: float = Field(ge=0)
-
-
-@register("penalty", "gradient", builds="vae_cli.vae.regularizers:gradient")
-class GradientConfig(Component):
-    weight: float = Field(gt=0)
-
-
-@register("penalty", "several", builds="vae_cli.vae.regularizers:several")
-class SeveralPenaltiesConfig(Component):
-    sparse: float = Field(ge=0)
-    l2: float = Field(ge=0)
-    decoder: float = Field(ge=0)
-    contractive: float = Field(ge=0)
-    gradient: float = Field(ge=0)
-
-    def problems(self, config: "Config") -> Iterator[str]:
-        if not any(self.model_dump(exclude={"name"}).values()):
-            yield "penalty=several: every weight is 0; give one, or take penalty=none"

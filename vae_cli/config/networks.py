@@ -154,6 +154,7 @@ class PriorConfig(Component):
     factorised: ClassVar[bool] = False  # the KL is a sum over latent dimensions
     needs_density: ClassVar[bool] = True  # of the posterior
     one_hot: ClassVar[bool] = False  # of one-hot vectors, not of vectors of real numbers
+    encodes: ClassVar[bool] = False  # it is made of posteriors, which it asks of the encoder
 
     def problems(self, config: "Config") -> Iterator[str]:
         if self.needs_density and not config.posterior.has_density:
@@ -169,6 +170,11 @@ class PriorConfig(Component):
                 f"{config.posterior.name} draws {kinds[config.posterior.one_hot]}; use {remedy}"
                 f"{' or posterior=categorical' if self.one_hot else ''}"
             )
+        if self.encodes and config.model.condition_on_labels:
+            yield (
+                f"prior={self.name} encodes examples without a class, which"
+                " model.condition_on_labels=true needs; use prior=mixture or flow"
+            )
 
 
 @register("prior", "standard_normal", builds="vae_cli.vae.priors:StandardNormal")
@@ -177,8 +183,9 @@ class StandardNormalConfig(PriorConfig):
     needs_density: ClassVar[bool] = False
 
 
-@register("prior", "mixture", builds="vae_cli.vae.priors:Mixture")
-class MixtureConfig(PriorConfig):
+class SumConfig(PriorConfig):
+    """A weighted sum of densities."""
+
     components: int = Field(ge=1)
 
 
@@ -190,3 +197,34 @@ class LadderPriorConfig(TwoLayersConfig, PriorConfig):
 @register("prior", "uniform", builds="vae_cli.vae.discrete:Uniform")
 class UniformConfig(PriorConfig):
     one_hot: ClassVar[bool] = True
+
+
+@register("prior", "mixture", builds="vae_cli.vae.priors:Mixture")
+class MixtureConfig(SumConfig):
+    """No settings of its own."""
+
+
+@register("prior", "vamp", builds="vae_cli.vae.priors:VampPrior")
+class VampPriorConfig(SumConfig):
+    encodes: ClassVar[bool] = True
+    start: Literal["examples", "random"]
+
+    def problems(self, config: "Config") -> Iterator[str]:
+        yield from super().problems(config)
+        if config.posterior.has_density and not config.posterior.evaluates:
+            yield (
+                f"prior={self.name} needs the density of the posterior at every code and posterior="
+                f"{config.posterior.name} knows it only of its own draws; use posterior=gaussian"
+            )
+
+
+@register("prior", "exemplar", builds="vae_cli.vae.priors:Exemplar")
+class ExemplarConfig(SumConfig):
+    encodes: ClassVar[bool] = True
+    components: int = Field(ge=2)  # in training an example's own is left out
+
+
+@register("prior", "flow", builds="vae_cli.vae.layered:Flow")
+class FlowConfig(PriorConfig):
+    layers: int = Field(ge=1)
+    hidden_size: int = Field(ge=1)

@@ -15,8 +15,9 @@ from torch import Tensor
 from vae_cli.config.datasets import ArraysConfig
 from vae_cli.console import UserError, one_line, say
 from vae_cli.data import tables
-from vae_cli.data.dataset import Curves, Data, Split, carve, carve_validation, fingerprint
+from vae_cli.data.dataset import Curves, Data, Split, fingerprint
 from vae_cli.data.labels import facts_of
+from vae_cli.data.splits import carve, carve_validation
 
 # names of arrays; {} is the part of a file, train or test, as Keras' x_train and x_test have it
 VALUES = ("x_{}", "X_{}", "{}_images", "{}_x", "{}_X", "{}_data", "x", "{}")

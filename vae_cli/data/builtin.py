@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from vae_cli.config.datasets import BetaPDFConfig, DigitsConfig, IdxImagesConfig
 from vae_cli.console import UserError, one_line, say
-from vae_cli.data.dataset import Curves, Data, Split, carve, carve_validation, fingerprint
+from vae_cli.data.dataset import Curves, Data, Split, fingerprint
+from vae_cli.data.splits import carve, carve_validation
 
 CLOTHES = "T-shirt,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot"
 CLASSES = {"mnist": tuple("0123456789"), "fashion_mnist": tuple(CLOTHES.split(","))}

@@ -12,13 +12,11 @@ import torch
 from torch import Tensor
 
 from vae_cli.config.datasets import Binarize
-from vae_cli.console import UserError
 
 if TYPE_CHECKING:
     from vae_cli.data.images import Images
 
 MEAN_OF = 1_000  # images on the disk that `Data.mean` decodes, at most
-SPLIT_SEED = 2014  # not the run's: runs with different seeds use the same examples
 
 
 @dataclass(frozen=True)
@@ -181,11 +179,15 @@ class Data:
         return self._fixed[name, seed]
 
     def some(self, count: int, seed: int) -> Tensor:
-        """Draw different training examples as a network sees them -> [count, *shape] on the CPU."""
+        """Draw different training examples as a network sees them -> [count, *shape] on the CPU.
+
+        Of a dynamic draw, its probabilities.
+        """
         source = generator(torch.device("cpu"), seed, "examples")
         index = torch.randperm(len(self.train), generator=source)[:count]
         raw = self.train.take(index.to(self.train.x.device)).x[:]
-        return self.prepare(raw.cpu(), source)
+        plain = replace(self, binarize="none") if self.binarize == "dynamic" else self
+        return plain.prepare(raw.cpu(), source)
 
     def value_range(self) -> tuple[float, float]:
         """Return the smallest and largest value of the training set, as a network sees them."""
@@ -220,29 +222,6 @@ def fingerprint(*parts: Any) -> str:
             total.update(f"{values.dtype}{values.shape}".encode())
             total.update(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)  # any type
     return total.hexdigest()[:16]
-
-
-def carve(
-    examples: Split, size: int | None, setting: str, shuffled: bool = False
-) -> tuple[Split, Split]:
-    """Move `size` examples (None: a tenth, at most 10,000) to another set -> the rest, this set.
-
-    They are always the same ones. Raises UserError naming the setting where no example is left.
-    """
-    total = len(examples)
-    count = min(max(1, total // 10), 10_000) if size is None else size
-    if count >= total:
-        raise UserError(f"dataset.{setting}={count}: must be less than the {total:,} examples")
-    order = torch.randperm(total, generator=torch.Generator().manual_seed(SPLIT_SEED))
-    rest, part = order[count:], order[:count]
-    if not shuffled:
-        rest, part = rest.sort().values, part.sort().values
-    return examples.take(rest), examples.take(part)
-
-
-def carve_validation(train: Split, size: int | None) -> tuple[Split, Split | None]:
-    """Move `size` training examples, as in `dataset.val_size`, to a validation set; 0: None."""
-    return (train, None) if size == 0 else carve(train, size, "val_size")
 
 
 def derive(seed: int, *path: str | int) -> int:

@@ -19,7 +19,8 @@ from tqdm.contrib.concurrent import thread_map
 
 from vae_cli.config.datasets import ImageFolderConfig
 from vae_cli.console import RunFailed, UserError, one_line, say
-from vae_cli.data.dataset import Data, Split, carve, carve_validation, fingerprint
+from vae_cli.data.dataset import Data, Split, fingerprint
+from vae_cli.data.splits import carve, carve_validation
 
 CPU = torch.device("cpu")
 AVIF = "avif" in features.get_supported()

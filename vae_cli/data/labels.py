@@ -1,6 +1,7 @@
-"""Labels of any kind: numbers, texts, true and false; one for each example."""
+"""Labels of any kind: numbers, texts, true and false; and examples that are named by them."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,8 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vae_cli.console import one_line
+from vae_cli.console import UserError, one_line
+from vae_cli.data.dataset import Data
 
+NUMBER = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?|nan|-?inf")  # the name of a class that is a number
 CLASSES = 20  # numbers of more kinds than that can be measurements
 
 
@@ -40,3 +43,27 @@ def _written(label: Any) -> str:
     """Write a label as people do: 1 and not 1.0."""
     text = label.decode() if isinstance(label, bytes) else one_line(label)
     return text.removesuffix(".0") if isinstance(label, np.floating) else text
+
+
+def find_example(data: Data, setting: str, text: str, by: str) -> int:
+    """Return the number of a test example: the first one of a class, given by its name or number.
+
+    by=index, or data without labels: the example with this number. Raises UserError.
+    """
+    labels, names = data.test.labels, data.class_names
+    if by == "index" or labels is None:
+        labels, names = torch.arange(len(data.test)), ()
+    counted = text.isdecimal() and not any(map(NUMBER.fullmatch, names))  # 1 is no second class
+    number = names.index(text) if text in names else int(text) if counted else -1
+    found = (labels == number).nonzero()
+    if len(found) == 0:
+        known = f"a class ({', '.join(names)})" if names else f"a number from 0 to {labels.max()}"
+        raise UserError(f"{setting}={text}: no such test example; give {known}")
+    return int(found[0])
+
+
+def first_two(data: Data) -> list[int]:
+    """The first test examples of the first two classes or, without these, the first two."""
+    labels = data.test.labels
+    classes = () if labels is None else labels.unique()[:2]
+    return [int((labels == c).nonzero()[0]) for c in classes] if len(classes) == 2 else [0, 1]

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from vae_cli.config.datasets import ShapesConfig
-from vae_cli.data.dataset import Data, Split, carve, carve_validation, fingerprint
+from vae_cli.data.dataset import Data, Split, fingerprint
+from vae_cli.data.splits import carve, carve_validation
 
 REACH = 0.25  # radius of a shape's circle at scale 1, in sides of the picture
 BLOCK = 2**22  # pixels that are computed at a time

@@ -58,6 +58,7 @@ class Codes:
 
     mean: Tensor  # [N, Z]
     stddev: Tensor  # [N, Z], 0 for a deterministic code
+    drawn: Tensor  # [N, Z] one draw from each; a deterministic code itself
     kl: Tensor | None  # [N, Z] nats; None: only the sum over dimensions is known
 
 
@@ -111,15 +112,19 @@ def trouble(evaluation: Evaluation, vae: VAE, data: Data, split: Split, seed: in
 def encode(vae: VAE, data: Data, split: Split, seed: int) -> Codes:
     """Compute the posterior of every example, in order. The seed is that of `Data.fixed`."""
     source = generator(split.x.device, seed, "evaluation")
-    means, stddevs, kls = [], [], []
+    draws = generator(split.x.device, seed, "codes")
+    means, stddevs, drawn, kls = [], [], [], []
     with evaluating(vae):
         for raw, labels in data.fixed(split, seed).labelled(None, BATCH):
             posterior = vae.encode(data.prepare(raw, source), labels)
+            noise = torch.randn((1, len(raw), vae.latent_dim), generator=draws, device=raw.device)
             means.append(posterior.mean.cpu())
             stddevs.append(posterior.stddev.cpu())
+            drawn.append(posterior.sample(noise).z[0].cpu())
             if (exact := vae.prior.exact_kl(posterior)) and exact.by_dimension is not None:
                 kls.append(exact.by_dimension.cpu())
-    return Codes(torch.cat(means), torch.cat(stddevs), torch.cat(kls) if kls else None)
+    mean, stddev, draw = (torch.cat(part) for part in (means, stddevs, drawn))
+    return Codes(mean, stddev, draw, torch.cat(kls) if kls else None)
 
 
 def log_likelihoods(

@@ -181,7 +181,7 @@ class Uniform(Prior):
         super().__init__(config, latent_dim, shape)
         self.shape = shape
 
-    def log_prob(self, z: Tensor, encode: Encode) -> Tensor:
+    def log_prob(self, z: Tensor, encode: Encode, x: Tensor | None = None) -> Tensor:
         variables = z.detach().sum(-1).round()  # each variable's numbers have the sum 1
         return -variables * (self.latent_dim / variables).log()
 

@@ -1,4 +1,4 @@
-"""Codes that are made in several steps: autoregressive flows, and two stochastic layers.
+"""Codes that are made in several steps: flows, and two stochastic layers.
 
 Shapes: B examples, K codes for an example, Z latent dimensions. Densities are in nats. Networks run
 in the precision of their weights, sums in that of the noise.
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vae_cli.config.networks import IAFConfig, LadderConfig, LadderPriorConfig
+from vae_cli.config.networks import FlowConfig, IAFConfig, LadderConfig, LadderPriorConfig
 from vae_cli.models.kernels import linear
 from vae_cli.models.networks import ACTIVATIONS, layers
-from vae_cli.vae.posteriors import Code, DiagonalGaussian, Encode, Head, Posterior
+from vae_cli.vae.posteriors import LOG_2PI, Code, DiagonalGaussian, Encode, Head, Posterior
 from vae_cli.vae.priors import Prior, StandardNormal
 
 FORGET_BIAS = 2.0  # at first a step of the flow keeps sigmoid(2) = 0.88 of each code
@@ -187,7 +187,7 @@ class LadderPrior(Prior):
         self.top = StandardNormal(config, config.top, shape)
         self.below = Conditional(config.top, config, latent_dim - config.top)
 
-    def log_prob(self, z: Tensor, encode: Encode) -> Tensor:
+    def log_prob(self, z: Tensor, encode: Encode, x: Tensor | None = None) -> Tensor:
         first, second = z.tensor_split([-self.top.latent_dim], -1)
         return self.top.log_prob(second, encode) + self.below.given(second).log_prob(first)
 
@@ -196,3 +196,48 @@ class LadderPrior(Prior):
         lower = (n, self.latent_dim - self.top.latent_dim)
         noise = torch.randn(lower, generator=generator, device=generator.device)
         return torch.cat([self.below.given(second).sample(noise).z, second], -1)
+
+
+class Flow(Prior):
+    """N(0, I), stretched and shifted by a RealNVP (Dinh et al. 2017), trained with the networks.
+
+    Each layer leaves every second dimension as it is and computes from these a shift and a scale,
+    from 1/e to e, for the others; the next layer does so the other way round. At first all layers
+    are the identity. In one latent dimension the flow is a Gaussian.
+    """
+
+    changed: Tensor  # [layers, Z]: 1 for the dimensions that a layer changes, 0 for the others
+
+    def __init__(self, config: FlowConfig, latent_dim: int, shape: tuple[int, ...]) -> None:
+        super().__init__(config, latent_dim, shape)
+        width, self.layers = config.hidden_size, nn.ModuleList()
+        changed = (torch.arange(latent_dim) + torch.arange(config.layers)[:, None]) % 2
+        self.register_buffer("changed", changed.float(), persistent=False)
+        for _ in self.changed:
+            last = nn.Linear(width, 2 * latent_dim)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+            hidden = [nn.Linear(latent_dim, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
+            self.layers.append(nn.Sequential(*hidden, last))
+
+    def _change(self, number: int, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute shift and log-scale of a layer, 0 where it changes nothing. [..., Z] each."""
+        changed = self.changed[number]
+        raw: Tensor = self.layers[number]((z * (1 - changed)).to(changed.dtype))
+        shift, log_scale = raw.chunk(2, dim=-1)
+        return changed * shift, changed * log_scale.tanh()
+
+    def log_prob(self, z: Tensor, encode: Encode, x: Tensor | None = None) -> Tensor:
+        log_volume = torch.zeros((), dtype=z.dtype, device=z.device)
+        for number in reversed(range(len(self.layers))):
+            shift, log_scale = self._change(number, z)
+            z = (z - shift) * (-log_scale).exp()
+            log_volume = log_volume + log_scale.sum(-1)
+        return -0.5 * (z**2 + LOG_2PI).sum(-1) - log_volume
+
+    def sample(self, n: int, generator: torch.Generator, encode: Encode) -> Tensor:
+        z = torch.randn((n, self.latent_dim), generator=generator, device=generator.device)
+        for number in range(len(self.layers)):
+            shift, log_scale = self._change(number, z)
+            z = z * log_scale.exp() + shift
+        return z

@@ -34,7 +34,8 @@ class Drawn:
     def log_ratio(self) -> Tensor:
         """log p(z) - log q(z|x) in nats. [K, B]."""
         if self._log_ratio is None:
-            self._log_ratio = self.prior.log_prob(self.code.z, self.encode) - self.code.log_q()
+            log_p = self.prior.log_prob(self.code.z, self.encode, self.x)
+            self._log_ratio = log_p - self.code.log_q()
         return self._log_ratio
 
     @property

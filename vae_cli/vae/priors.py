@@ -11,8 +11,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vae_cli.config.networks import MixtureConfig, PriorConfig
-from vae_cli.vae.posteriors import LOG_2PI, Encode, Posterior
+from vae_cli.config.networks import (
+    ExemplarConfig,
+    MixtureConfig,
+    PriorConfig,
+    SumConfig,
+    VampPriorConfig,
+)
+from vae_cli.console import say
+from vae_cli.vae.posteriors import LOG_2PI, DiagonalGaussian, Encode, Posterior
+
+VALUES = 2**22  # numbers that are computed at a time: memory does not grow with K and B
+EDGE = 0.01  # how far within the range of the data a pseudo-input starts, as a share of it
 
 
 class Examples(NamedTuple):
@@ -20,6 +30,17 @@ class Examples(NamedTuple):
 
     size: int  # how many examples there are
     some: Callable[[int], Tensor]  # n -> examples in random order [n, *shape], at most `size`
+
+    def exactly(self, count: int) -> Tensor:
+        """Return `count` examples in random order, some of them repeatedly where there are fewer.
+
+        -> [count, *shape] on the CPU.
+        """
+        if count > self.size:
+            line = f"more than the {self.size:,} training examples, so some stand repeatedly"
+            say(f"warning: prior.components={count}: {line}")
+        some = self.some(count)
+        return some[torch.arange(count) % len(some)]
 
 
 class KL(NamedTuple):
@@ -48,8 +69,11 @@ class Prior(nn.Module, ABC):
         """Take what the prior starts from, before the first update."""
 
     @abstractmethod
-    def log_prob(self, z: Tensor, encode: Encode) -> Tensor:
-        """Compute log p(z). z [K, B, Z] -> [K, B]."""
+    def log_prob(self, z: Tensor, encode: Encode, x: Tensor | None = None) -> Tensor:
+        """Compute log p(z). z [K, B, Z] -> [K, B].
+
+        x: the examples [B, *shape] that the codes belong to, in training.
+        """
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator, encode: Encode) -> Tensor:
@@ -63,7 +87,7 @@ class Prior(nn.Module, ABC):
 class StandardNormal(Prior):
     """N(0, I) (Kingma & Welling 2014)."""
 
-    def log_prob(self, z: Tensor, encode: Encode) -> Tensor:
+    def log_prob(self, z: Tensor, encode: Encode, x: Tensor | None = None) -> Tensor:
         return -0.5 * (z**2 + LOG_2PI).sum(-1)
 
     def sample(self, n: int, generator: torch.Generator, encode: Encode) -> Tensor:
@@ -74,7 +98,42 @@ class StandardNormal(Prior):
         return None if kl is None else KL(kl) if kl.ndim == 2 else KL(None, kl)
 
 
-class Mixture(Prior):
+class Sum(Prior):
+    """sum_c w_c p_c(z), a sum of C densities, each of the kind that a posterior has."""
+
+    uniform: Tensor  # [C] log-weights that are equal
+
+    def __init__(self, config: SumConfig, latent_dim: int, shape: tuple[int, ...]) -> None:
+        super().__init__(config, latent_dim, shape)
+        self.count = count = config.components  # C
+        equal = torch.full((count,), -math.log(count))
+        self.register_buffer("uniform", equal, persistent=False)
+
+    @abstractmethod
+    def components(self, encode: Encode, chosen: Tensor | slice) -> Posterior:
+        """Return the densities of the components with the numbers `chosen`, in this order."""
+
+    def log_weights(self, x: Tensor | None = None) -> Tensor:
+        """Compute log w_c, [C], or [B, C] where it depends on the example that a code is of."""
+        return self.uniform
+
+    def log_prob(self, z: Tensor, encode: Encode, x: Tensor | None = None) -> Tensor:
+        components = self.components(encode, slice(None))
+        portions = z.flatten(0, -2).split(max(1, VALUES // (self.count * self.latent_dim)))
+        each = [part[:, None].expand(-1, self.count, -1) for part in portions]  # [n, C, Z]
+        log_densities = torch.cat([components.log_prob(part) for part in each])
+        log_densities = log_densities.unflatten(0, z.shape[:-1])  # [K, B, C]
+        return torch.logsumexp(self.log_weights(x) + log_densities, -1)
+
+    def sample(self, n: int, generator: torch.Generator, encode: Encode) -> Tensor:
+        weights = self.log_weights().exp()
+        chosen = torch.multinomial(weights, n, replacement=True, generator=generator)
+        noise = torch.randn((n, self.latent_dim), generator=generator, device=generator.device)
+        parts = zip(chosen.split(500), noise[None].split(500, 1), strict=True)
+        return torch.cat([self.components(encode, c).sample(e).z[0] for c, e in parts])
+
+
+class Mixture(Sum):
     """sum_c w_c N(mean_c, diag(scale_c^2)), trained with the networks (Dilokthanakul et al. 2016).
 
     At first the components have weights 1/C, variances 1/2 and means drawn from N(0, I/2), so that
@@ -88,12 +147,82 @@ class Mixture(Prior):
         self.log_scales = nn.Parameter(torch.full(shape, 0.5 * math.log(0.5)))  # [C, Z]
         self.logits = nn.Parameter(torch.zeros(config.components))  # [C]
 
-    def log_prob(self, z: Tensor, encode: Encode) -> Tensor:
-        scaled = (z[..., None, :] - self.means) * (-self.log_scales).exp()  # [K, B, C, Z]
-        log_components = -(0.5 * (scaled**2 + LOG_2PI) + self.log_scales).sum(-1)  # [K, B, C]
-        return torch.logsumexp(self.logits.log_softmax(0) + log_components, -1)
+    def components(self, encode: Encode, chosen: Tensor | slice) -> DiagonalGaussian:
+        return DiagonalGaussian(self.means[chosen], 2 * self.log_scales[chosen])
 
-    def sample(self, n: int, generator: torch.Generator, encode: Encode) -> Tensor:
-        chosen = torch.multinomial(self.logits.softmax(0), n, replacement=True, generator=generator)
-        noise = torch.randn((n, self.latent_dim), generator=generator, device=generator.device)
-        return torch.addcmul(self.means[chosen], self.log_scales[chosen].exp(), noise)
+    def log_weights(self, x: Tensor | None = None) -> Tensor:
+        return self.logits.log_softmax(0)
+
+
+class VampPrior(Sum):
+    """(1/C) sum_c q(z|u_c), posteriors of C pseudo-inputs u_c, which are trained with the networks.
+
+    Tomczak & Welling 2018. A sigmoid keeps u_c in the range of the training values; their code has
+    a hardtanh, without a gradient at the ends of the range, where most pixels of an example lie.
+    """
+
+    range: Tensor  # lowest and highest training value
+
+    def __init__(self, config: VampPriorConfig, latent_dim: int, shape: tuple[int, ...]) -> None:
+        super().__init__(config, latent_dim, shape)
+        self.start = config.start
+        self.raw = nn.Parameter(torch.randn(config.components, *shape))
+        self.register_buffer("range", torch.tensor([0.0, 1.0]))
+
+    @torch.no_grad()
+    def learn_from(self, examples: Examples) -> None:
+        self.range.copy_(torch.stack(examples.some(1000).aminmax()))
+        low, high = self.range
+        if self.start == "examples":  # with a little noise, so that equal ones do not stay equal
+            shares = (examples.exactly(self.count) - low) / (high - low)
+            self.raw.mul_(0.01).add_(shares.nan_to_num(0.5).clamp(EDGE, 1 - EDGE).logit())
+
+    def pseudo_inputs(self) -> Tensor:
+        """Return u. [C, *shape]."""
+        low, high = self.range.unbind()
+        return low + (high - low) * self.raw.sigmoid()
+
+    def components(self, encode: Encode, chosen: Tensor | slice) -> Posterior:
+        return encode(self.pseudo_inputs()[chosen])
+
+
+class Exemplar(Sum):
+    """(1/C) sum_c N(mean of q(z|x_c), scale^2 I) around C fixed training examples x_c.
+
+    Norouzi et al. 2020. The scale is trained with the networks. In training, the density of an
+    example's codes leaves out the component that is made of this example, so that codes cannot
+    gather at the exemplars. For this an example is compared with all exemplars: one product of
+    [B, 4 D] and [4 D, C] for D data values, about as much work as a layer of the encoder.
+    """
+
+    exemplars: Tensor  # [C, *shape]; of data that is binarised anew at each step, the probabilities
+
+    def __init__(self, config: ExemplarConfig, latent_dim: int, shape: tuple[int, ...]) -> None:
+        super().__init__(config, latent_dim, shape)
+        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.register_buffer("exemplars", torch.full((config.components, *shape), math.nan))
+
+    def learn_from(self, examples: Examples) -> None:
+        self.exemplars.copy_(examples.exactly(self.count))
+
+    def components(self, encode: Encode, chosen: Tensor | slice) -> DiagonalGaussian:
+        mean = encode(self.exemplars[chosen]).mean
+        return DiagonalGaussian(mean, (2 * self.log_scale).expand_as(mean))
+
+    def log_weights(self, x: Tensor | None = None) -> Tensor:
+        if x is None or not self.training:
+            return super().log_weights()
+        others = ~self.made_of(x)
+        return others.log() - others.sum(1, keepdim=True).log()
+
+    def made_of(self, x: Tensor) -> Tensor:
+        """Say which exemplar each example is, or a binary draw of. x [B, *shape] -> bool [B, C]."""
+        x, exemplars = x.flatten(1), self.exemplars.flatten(1)
+        zero, one = x == 0, x == 1
+        grey = x * ~(zero | one)
+        # (x - exemplar)^2 over grey values; each 0 where the exemplar is 1, or 1 where it is 0
+        left = [-2 * grey, grey != 0, zero, one]
+        right = [exemplars, exemplars**2, exemplars == 1, exemplars == 0]
+        square = grey.square().sum(1, keepdim=True)
+        distance = square + torch.cat(left, 1) @ torch.cat(right, 1).to(x.dtype).T
+        return distance < 1e-5 * (1 + square)  # as exact as float32 sums are

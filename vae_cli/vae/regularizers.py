@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vae_cli.config import losses as schemas
+from vae_cli.config import optimization as schemas
 from vae_cli.vae.posteriors import Encode
 
 
