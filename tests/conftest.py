@@ -13,8 +13,10 @@ import pytest
 import torch
 from filelock import FileLock
 
+import vae_cli.analysis.settings  # noqa: F401  (registers the tasks of vae-eval)
 from vae_cli import cli
 from vae_cli.config.compose import settings_of
+from vae_cli.config.registry import PLUGINS, SCHEMAS
 from vae_cli.config.settings import Config
 
 torch.set_num_threads(1)  # tiny work: threads only wait for each other
@@ -92,6 +94,26 @@ def vae_train_here(
 
     yield run
     handlers[:] = others
+
+
+@pytest.fixture
+def forget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Work in an empty folder; forget(), also called at the end, makes all plug-ins unknown."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("VAE_CLI_PLUGINS", raising=False)
+    schemas, path = dict(SCHEMAS), sys.path[:]
+
+    def as_before() -> None:
+        for known, kept in ((SCHEMAS, schemas), (PLUGINS, {})):
+            known.clear()
+            known.update(kept)
+        sys.path[:] = path
+        for name, module in list(sys.modules.items()):
+            if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
+                del sys.modules[name]
+
+    yield as_before
+    as_before()
 
 
 @pytest.fixture(autouse=True)

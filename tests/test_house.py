@@ -18,16 +18,16 @@ APART = {("data", "models"), ("runs", "models"), ("runs", "data"), ("vae", "data
 
 # whoever raises a number says why in the commit
 LINES = {
-    "config": 1315,
+    "config": 1480,
     "models": 370,
     "vae": 960,
-    "data": 1020,
-    "runs": 675,
+    "data": 1105,
+    "runs": 695,
     "training": 1275,
-    "analysis": 1385,
-    "sweeps": 1225,
+    "analysis": 1840,
+    "sweeps": 1245,
 }
-PACKAGE_LINES, FILE_LINES, ROOM_FILES, LINE_LENGTH = 8580, 295, 10, 100
+PACKAGE_LINES, FILE_LINES, ROOM_FILES, LINE_LENGTH = 9325, 295, 10, 100
 
 # other projects' private parts; torch's fused optimisers and oneDNN have no public name
 PRIVATE = ("hydra._internal", "omegaconf._utils", "torch._C")

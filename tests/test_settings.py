@@ -86,7 +86,8 @@ def numbers(config: Config, data: Data) -> list[float]:
         state.step = step
         now = Now(*torch.tensor(state.schedules(step)))
         x = data.prepare(data.train.x[:15], noise)
-        found += train_step(state, state.vae, x, noise, now, config).values()
+        labels = data.train.labels[:15]
+        found += train_step(state, state.vae, x, noise, now, config, labels).values()
     beta, capacity, _ = state.schedules(state.step)
     # one batch, whose noise is equal in whatever batches a loss is measured
     batch = data.train.take(torch.arange(15))

@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 from vae_cli.config import compose
 from vae_cli.config.check import as_container, schema_of, validated
 from vae_cli.config.help import EVAL, TRAIN, help_text
+from vae_cli.config.plugins import load_plugins, named_plugins
 from vae_cli.config.settings import Config
 from vae_cli.console import UserError, say, table
 from vae_cli.runs import resume, saved
@@ -85,14 +86,14 @@ class Parser(ArgumentParser):
     def read(self, argv: Sequence[str], text: Callable[[Namespace], str]) -> Namespace | None:
         """Return what was typed; None after a call for help, `text`, or for the versions."""
         args = self.parse_intermixed_args(list(argv))
-        if args.help:
-            print(text(args))
-        elif args.version:  # those on which the numbers depend
+        if args.version:  # those on which the numbers depend
             packages = {self.prog: "vae-cli", "torch": "torch", "hydra-core": "hydra-core"}
             print(", ".join(f"{name} {metadata.version(p)}" for name, p in packages.items()))
-        else:
-            return args
-        return None
+            return None
+        load_plugins(named_plugins(getattr(args, "overrides", ())))
+        if args.help:
+            print(text(args))
+        return None if args.help else args
 
 
 # ----------------------------------------------------------------------------------- vae-train
@@ -233,20 +234,19 @@ def _eval(argv: Sequence[str]) -> int:
 
 def _report(argv: Sequence[str]) -> int:
     parser = Parser("vae-report", "--no-figures")
-    parser.add_argument("folders", nargs="*", metavar="DIR", help="a sweep, runs, or all outputs")
+    parser.add_argument("overrides", nargs="*", metavar="DIR", help="of runs, or plugins=NAME")
     parser.add_argument("--out", metavar="DIR", help="folder of the files; else the first DIR")
     parser.add_argument("--metric", help="decides the best: elbo, kl, val/loss; else `monitor`")
-    forms = ["table", "csv", "json", "markdown"]
-    parser.add_argument("--format", choices=forms, help="print it, and write no files")
+    parser.add_argument("--format", choices=["table", "csv", "json", "markdown"], help="print only")
     args = parser.read(argv, lambda args: parser.format_help())
     if args is None:
         return 0
-    if not args.folders:
+    folders = [Path(x).expanduser() for x in args.overrides if not x.startswith("plugins=")]
+    if not folders:
         raise UserError("give the folder of a sweep or of runs; vae-report --help shows how")
     from vae_cli.sweeps import report  # imports pandas
     from vae_cli.sweeps import table as runs
 
-    folders = [Path(folder).expanduser() for folder in args.folders]
     sweep = runs.compare(folders, args.metric)
     if args.format is not None:
         print(report.FORMATS[args.format](sweep), end="")

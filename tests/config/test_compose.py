@@ -150,6 +150,9 @@ def test_a_folder_of_ones_own_adds_choices(tmp_path):
     assert (config.model.name, config.model.hidden_sizes) == ("mlp_vae", [11])
     with pytest.raises(UserError, match="did you mean tiny"):
         compose.settings_of("config", ["model=tin"], str(tmp_path))
+    (tmp_path / "model" / "ae.yaml").write_text(text)  # Hydra would read ours
+    with pytest.raises(UserError, match=r"^--config-dir .*model/ae\.yaml: .* has a file of this"):
+        compose.settings_of("config", ["model=tiny"], str(tmp_path))
 
 
 @pytest.mark.parametrize("content", ["a: [1\nb: }", "\0\xff", "a: !!python/name:os.system", "- 1"])

@@ -79,6 +79,16 @@ def test_glorot_draws_each_weight_from_its_fans(model):
         assert layer.bias is None or not layer.bias.any()
 
 
+def test_glorot_draws_layers_that_no_model_of_ours_has():
+    model = mlp(8)
+    model.encoder = nn.Sequential(nn.Conv1d(1, 50, 3), nn.Bilinear(4, 4, 30), nn.BatchNorm1d(5))
+    model.draw_glorot()
+    for layer in model.encoder[:2]:
+        assert not layer.bias.any()
+    assert model.encoder[0].weight.abs().max().item() == pytest.approx(math.sqrt(6 / 153), rel=0.05)
+    assert (model.encoder[2].weight == 1).all()  # a scale is no weight between two layers
+
+
 def agree(layer: nn.Module, plain: nn.Module, *shape: int) -> None:
     """Compare results and gradients of a layer and of torch's with equal parameters."""
     torch.manual_seed(0)

@@ -3,15 +3,16 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vae_cli.console import UserError
-from vae_cli.runs.saved import SavedRun
+from vae_cli.runs.saved import SavedRun, read_run
 from vae_cli.sweeps.plan import given_keys
-from vae_cli.sweeps.table import cells, compare, load_sweep, pareto_front, text, varied
+from vae_cli.sweeps.table import cells, compare, load_sweep, monitored, pareto_front, text, varied
 
 BASE = {"beta": 1.0, "seed": 0, "device": "auto", "model.name": "ae", "model.size": "[8]",
         "dataset.name": "a", "dataset.suggested.size": 1, "optimizer.lr": 0.1}  # fmt: skip
@@ -89,6 +90,10 @@ def test_the_monitor_of_the_runs_or_another_metric_decides(tmp_path, write_run, 
     assert sweep.metric == "test/reconstruction"
     assert sweep.groups["beta"].tolist() == [2, 1]
     assert compare([tmp_path], "val/elbo").metric == "val/elbo"
+    settings = {"objective": {"name": "of a plug-in"}, "monitor": None}
+    run = read_run(write_run(tmp_path / "c", measured(1, 9), **settings))
+    assert monitored(run) == "val/elbo"
+    assert monitored(replace(run, summary={"monitor": "val/bound"})) == "val/bound"
     with pytest.raises(UserError, match="--metric elbow"):
         compare([tmp_path], "elbow")
 

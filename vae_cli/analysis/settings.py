@@ -10,7 +10,7 @@ from pydantic import Field
 
 from vae_cli.config.check import nearest
 from vae_cli.config.registry import PLACE, Component, register
-from vae_cli.config.settings import Config, Device
+from vae_cli.config.settings import Config, Device, Plugins
 
 
 class EvalConfig(Component):
@@ -26,6 +26,7 @@ class EvalConfig(Component):
     device: Device
     seed: int | None = Field(ge=0)
     data_dir: str | None
+    plugins: Plugins
     dataset: dict[str, str | None]
     other_data: bool
 
@@ -54,6 +55,24 @@ class NLLTask(EvalConfig):
     num_samples: int = Field(ge=1)
     split: Literal["train", "val", "test"]
     max_examples: int | None = Field(ge=2)
+
+
+@register("task", "disentanglement", builds="vae_cli.analysis.scores:run")
+class DisentanglementTask(EvalConfig):
+    num_codes: int = Field(ge=2)
+    bins: int = Field(ge=2)
+
+
+@register("task", "quality", builds="vae_cli.analysis.quality:run")
+class QualityTask(EvalConfig):
+    num_samples: int = Field(ge=4)
+    features: str
+    steps: int = Field(ge=1)
+
+    def problems(self, config: Config) -> Iterator[str]:
+        yield from super().problems(config)
+        if config.dataset.kind == "curve":
+            yield f"task=quality needs images, and dataset={config.dataset.name} holds curves"
 
 
 @register("task", "embed", builds="vae_cli.analysis.tasks:embed")

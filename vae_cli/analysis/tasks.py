@@ -1,4 +1,4 @@
-"""What vae-eval does with a trained run; `task=export` is in export.py.
+"""What vae-eval does with a trained run; others of its tasks are in export, scores and quality.
 
 A task is a function of (settings, run, folder of the results) that returns a Report.
 """

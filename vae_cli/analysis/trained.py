@@ -1,5 +1,6 @@
 """A trained run at hand: load its folder; encode, decode, sample, walk through codes, measure."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from copy import copy
 from functools import cached_property
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vae_cli.analysis import measures
+from vae_cli.config.plugins import load_plugins
 from vae_cli.config.settings import Config
 from vae_cli.console import UserError, say
 from vae_cli.data.dataset import Curves, Data, Split, generator
@@ -165,9 +167,8 @@ class TrainedRun:
 
     @property
     def known(self) -> dict[str, Tensor]:
-        """Facts about the test examples: their class, or the parameters of their curves."""
-        test = self.data().test
-        return {"class": test.labels} if test.labels is not None else test.parameters or {}
+        """Facts about the test examples: their class, and the parameters they were made from."""
+        return self.data().test.known
 
     def labels_of(self, index: Any) -> Tensor:
         """The classes of test examples by their numbers; 0 where there are no classes."""
@@ -207,11 +208,15 @@ def _source(device: torch.device, seed: int | None) -> torch.Generator:
     return source.manual_seed(source.seed() if seed is None else seed)
 
 
-def load_run(folder: str | Path, device: str = "cpu") -> TrainedRun:
+def load_run(
+    folder: str | Path, device: str = "cpu", plugins: str | Sequence[str] = ()
+) -> TrainedRun:
     """Load a run folder: its best weights or, of a run that has not ended, the newest there are.
 
-    Raises UserError where the folder is not a run, or is damaged.
+    plugins: modules to import first, "a,b" or a list; none is imported because the folder names it.
+    Raises UserError where the folder is not a run, is damaged or needs other plug-ins.
     """
+    load_plugins(plugins)
     folder = Path(folder).expanduser()
     config, path = saved_config(folder), folder / "model.safetensors"
     refuse_links_out(folder)

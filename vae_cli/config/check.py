@@ -64,7 +64,8 @@ def typed(plain: Mapping[str, Any]) -> Config:
     config = validated(Config, {**plain, **components})
     if problem := next(config.problems(), None):
         raise UserError(problem)
-    return config
+    needed = (component.plugin for _, component in config.components() if component.plugin)
+    return config.model_copy(update={"plugins": [*dict.fromkeys([*config.plugins, *needed])]})
 
 
 def validated(schema: type[AnySchema], values: Mapping[str, Any], prefix: str = "") -> AnySchema:

@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any, cast, get_args, get_origin
 
 from hydra import compose, initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
 from vae_cli.config.check import nearest, shown, typed
-from vae_cli.config.registry import SCHEMAS, Schema
+from vae_cli.config.plugins import refuse_hidden
+from vae_cli.config.registry import PLUGINS, SCHEMAS, Schema, config_dir
 from vae_cli.config.settings import Config
 from vae_cli.console import UserError, one_line
 
@@ -33,20 +37,28 @@ HYDRA_TEXTS = [
 ]
 
 
-def config_dir() -> Path:
-    """The folder of the YAML files: inside an installed wheel, else beside the package."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package / "configs", package.parent / "configs"):
-        if (folder / "config.yaml").is_file():
-            return folder
-    raise UserError(f"the folder configs/ is missing beside {package}: install vae-cli again")
+class PluginFolders(SearchPathPlugin):
+    """Tells Hydra where the YAML files of plug-ins lie."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Add the folders after our own, whenever Hydra composes."""
+        for name, folder in PLUGINS.items():
+            if folder.is_dir():
+                search_path.append(name, f"file://{folder}")
+
+
+Plugins.instance().register(PluginFolders)
 
 
 def settings_of(name: str, overrides: Sequence[str], extra_dir: str | None = None) -> Config:
     """Compose and check the settings of one run; arguments as in `composed`. Raises UserError."""
     plain = plain_settings(name, overrides, extra_dir)
     try:
-        return typed(plain)
+        config = typed(plain)
+        if missing := [name for name in config.plugins if name not in PLUGINS]:
+            line = "a YAML file cannot import it; name it on the command line"
+            raise UserError(f"plugins={missing[0]}: {line}")
+        return config
     except UserError as error:
         raise UserError(as_typed(str(error), overrides)) from error
 
@@ -119,7 +131,8 @@ def hydra_words(texts: Sequence[str], sweep: bool = False) -> list[str]:
         key, equals, value = word.partition("=")
         if equals and (bare := keys.get(key.lstrip("+"))):
             choice = re.fullmatch(r"choice\((.*)\)", value)
-            several = sweep and not of_hydra
+            # plug-ins are imported before the first job, so a list of them is no sweep
+            several = sweep and not of_hydra and key.lstrip("+") != "plugins"
             parts = _items(choice[1] if choice else value) if several else [value]
             word = f"{key}={','.join(_as_text(part, bare) for part in parts)}"
         words.append(word)
@@ -178,6 +191,7 @@ def _search_path(extra_dir: str | None) -> list[str]:
     folder = Path(extra_dir).resolve()
     if not folder.is_dir():
         raise UserError(f"--config-dir {extra_dir}: no such folder")
+    refuse_hidden(folder, f"--config-dir {extra_dir}")
     return [f"hydra.searchpath=[{quoted(f'file://{folder}')}]"]
 
 
@@ -197,6 +211,8 @@ def _checked_word(text: str, override: Override, path: list[str]) -> str:
     missing = choice not in choices or (choice == "slurm" and "submitit_slurm" not in choices)
     if missing and key == "hydra/launcher" and choice in EXTRAS:
         raise UserError(f"{text} needs an extra: pip install 'vae-cli[{EXTRAS[str(choice)]}]'")
+    if missing and (key, choice) in SCHEMAS:
+        raise UserError(f"{text}: it is registered, and its file {key}/{choice}.yaml is missing")
     if missing:
         raise UserError(
             f"{text}: no such {key}{nearest(str(choice), choices)}; there are {', '.join(choices)}"

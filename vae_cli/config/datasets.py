@@ -44,6 +44,32 @@ class DigitsConfig(ImagesConfig):
     test_size: int = Field(ge=1)
 
 
+# degrees after which a turned shape looks alike
+TURNS = {"square": 90, "ellipse": 180, "heart": 360}
+
+
+@register("dataset", "shapes", builds="vae_cli.data.shapes:load")
+class ShapesConfig(ImagesConfig):
+    size: int = Field(ge=8)
+    shapes: list[Literal["square", "ellipse", "heart"]] = Field(min_length=1)
+    positions: int = Field(ge=1)
+    scales: int = Field(ge=1)
+    min_scale: float = Field(gt=0, lt=1)
+    rotations: int = Field(ge=1)
+    max_rotation: float = Field(gt=0, le=360)
+    test_size: int | None = Field(ge=1)
+
+    def problems(self, config: "Config") -> Iterator[str]:
+        if len(set(self.shapes)) < len(self.shapes):
+            yield f"dataset.shapes={self.shapes}: must name each shape once"
+        most = min(TURNS[shape] for shape in self.shapes)
+        if self.max_rotation > most:
+            yield (
+                f"dataset.max_rotation={self.max_rotation:g}: must be <= {most}, because one of"
+                f" {', '.join(self.shapes)} looks alike after {most} degrees"
+            )
+
+
 @register("dataset", "image_folder", builds="vae_cli.data.images:load")
 class ImageFolderConfig(ImagesConfig):
     path: Annotated[str, PLACE]

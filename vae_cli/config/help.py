@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from vae_cli.config.check import flatten, shown
-from vae_cli.config.compose import config_dir, hydra_words, parse_overrides, plain_settings
-from vae_cli.config.registry import SCHEMAS
+from vae_cli.config.compose import hydra_words, parse_overrides, plain_settings
+from vae_cli.config.registry import PLUGINS, SCHEMAS, config_dir
 from vae_cli.config.settings import GROUPS, Config
 
 TRAIN = """\
@@ -69,11 +69,11 @@ class Page(NamedTuple):
 
 
 class Pages:
-    """The YAML files of configs/, and of a folder of the user's own, which wins."""
+    """The YAML files of configs/, of plug-ins, and of a folder of the user's own."""
 
     def __init__(self, primary: str, extra_dir: str | None = None) -> None:
         """primary: "config", the settings of vae-train, or "eval", those of vae-eval."""
-        self.folders = [*([Path(extra_dir)] if extra_dir else []), config_dir()]
+        self.folders = [config_dir(), *PLUGINS.values(), *([Path(extra_dir)] if extra_dir else [])]
         self.primary = self.read(primary)
 
     def choices(self, group: str) -> list[str]:

@@ -14,7 +14,7 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimizerConfig(Component):
-    can_skip: ClassVar[bool] = True  # an update whose gradient is not finite
+    can_skip: ClassVar[bool] = False  # an update, where its `found_inf` is 1
     lr: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
 
@@ -26,15 +26,23 @@ class OptimizerConfig(Component):
             )
 
 
-@register("optimizer", "adam", "adamw", builds="vae_cli.training.optimization:adam")
+@register("optimizer", "adam", builds="vae_cli.training.optimization:adam")
 class AdamConfig(OptimizerConfig):
+    can_skip: ClassVar[bool] = True
+    decoupled: ClassVar[bool] = False  # the weight decay, from the gradient
     beta1: Decay
     beta2: Decay
     eps: float = Field(gt=0)
 
 
+@register("optimizer", "adamw", builds="vae_cli.training.optimization:adam")
+class AdamWConfig(AdamConfig):
+    decoupled: ClassVar[bool] = True
+
+
 @register("optimizer", "sgd", builds="vae_cli.training.optimization:sgd")
 class SGDConfig(OptimizerConfig):
+    can_skip: ClassVar[bool] = True
     momentum: Decay
     nesterov: bool
 
@@ -45,7 +53,6 @@ class SGDConfig(OptimizerConfig):
 
 @register("optimizer", "rmsprop", builds="vae_cli.training.optimization:rmsprop")
 class RMSpropConfig(OptimizerConfig):
-    can_skip: ClassVar[bool] = False
     alpha: Decay
     eps: float = Field(gt=0)
     momentum: Decay

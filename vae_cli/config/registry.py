@@ -6,9 +6,12 @@ has, of which type and range; the values and their meanings stand in `configs/GR
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict
+
+from vae_cli.console import UserError
 
 if TYPE_CHECKING:
     from vae_cli.config.settings import Config
@@ -29,6 +32,7 @@ class Component(Schema):
     """A choice of a config group."""
 
     builds: ClassVar[str]  # "module:object", set by `register`: no configuration names code
+    plugin: ClassVar[str] = ""  # the plug-in that brought this schema; "" for one of ours
     uses_epochs: ClassVar[bool] = False  # with more epochs, its values in the past would change
     name: str
 
@@ -43,6 +47,7 @@ class Component(Schema):
 
 
 SCHEMAS: dict[tuple[str, str], type[Component]] = {}  # (group, name) -> schema
+PLUGINS: dict[str, Path] = {}  # the modules that `load_plugins` has imported -> their configs/
 Chosen = TypeVar("Chosen", bound=Component)
 
 
@@ -50,11 +55,27 @@ def register(group: str, *names: str, builds: str) -> Callable[[type[Chosen]], t
     """Make a schema known for the choices `names` of a config group, one YAML file each.
 
     builds: "module:object", the class or function that a component of this schema is made by.
+    Raises UserError for a name that another schema has.
     """
 
     def remember(schema: type[Chosen]) -> type[Chosen]:
         schema.builds = builds
+        for name in names:
+            other = SCHEMAS.get((group, name), schema)
+            # a class may come again: a notebook runs its cell twice
+            if (other.__module__, other.__qualname__) != (schema.__module__, schema.__qualname__):
+                line = f"{group}={name}: {other.__module__} has this name"
+                raise UserError(f"{line}; choose another in {schema.__module__}")
         SCHEMAS.update(dict.fromkeys(((group, name) for name in names), schema))
         return schema
 
     return remember
+
+
+def config_dir() -> Path:
+    """The folder of the YAML files: inside an installed wheel, else beside the package."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "configs", package.parent / "configs"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise UserError(f"the folder configs/ is missing beside {package}: install vae-cli again")

@@ -6,9 +6,9 @@ an error and never a second, silent default.
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SerializeAsAny
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
 from pydantic_core import PydanticCustomError
 
 from vae_cli.config.datasets import DatasetConfig
@@ -29,6 +29,16 @@ def _known_device(name: str) -> str:
 Device = Annotated[str, AfterValidator(_known_device), Field(description=DEVICES)]
 
 
+def listed(given: Any) -> Any:
+    """Split a text "a,b" into its items; any other value comes back as it is."""
+    if not isinstance(given, str):
+        return given
+    return [item.strip(" '\"") for item in given.split(",") if item.strip()]
+
+
+Plugins = Annotated[list[str], BeforeValidator(listed), Field(description="module, or a list")]
+
+
 class Config(Schema):
     """A run's settings: the whole of `config.yaml` in a run folder."""
 
@@ -42,6 +52,7 @@ class Config(Schema):
     cuda_graph: Annotated[bool, HOW]
     deterministic: Annotated[bool, HOW]
     data_dir: Annotated[str | None, HOW]
+    plugins: Annotated[Plugins, HOW]
     resume: Annotated[str | None, HOW]
     extend: Annotated[bool, HOW]
     extended: list[str]

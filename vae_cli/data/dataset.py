@@ -27,10 +27,15 @@ class Split:
 
     x: "Tensor | Images | FixedDraw"  # [N, *shape], uint8 (0 to 255 for 0 to 1) or float32
     labels: Tensor | None = None  # [N] int64, for pictures and measures only
-    parameters: dict[str, Tensor] | None = None  # name -> [N], what a curve was made from
+    parameters: dict[str, Tensor] | None = None  # name -> [N], what an example was made from
 
     def __len__(self) -> int:
         return self.x.shape[0]
+
+    @property
+    def known(self) -> dict[str, Tensor]:
+        """What is known of each example, name -> [N]: class, and what it was made from."""
+        return ({} if self.labels is None else {"class": self.labels}) | (self.parameters or {})
 
     def batches(self, order: Tensor | None, size: int) -> Iterator[Tensor]:
         """Yield raw batches [B, *shape] of the examples `order` [M], or of all as they stand."""

@@ -63,10 +63,11 @@ class Autoencoder(nn.Module):
     def draw_glorot(self) -> None:
         """Draw the weights of all layers uniformly, as Glorot & Bengio 2010 (eq. 16); biases 0."""
         for layer in self.modules():
-            if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.xavier_uniform_(layer.weight)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
+            weight, bias = (getattr(layer, name, None) for name in ("weight", "bias"))
+            if isinstance(weight, Tensor) and weight.ndim > 1:  # a scale, of BatchNorm, has one
+                nn.init.xavier_uniform_(weight)
+                if bias is not None:
+                    nn.init.zeros_(bias)
 
     def output_bias(self) -> Tensor:
         """Return the bias of the decoder's last layer: one for each value, or for each channel."""

@@ -54,6 +54,7 @@ class Run:
             "started": datetime.now().astimezone().isoformat(timespec="seconds"),
             "versions": {"python": python_version()} | {n: metadata.version(n) for n in PACKAGES},
             "git_commit": git_commit(),
+            "monitor": config.monitored,
             "swept": list(swept) or read_summary(folder).get("swept", []),
         }
         self.checkpoints.mkdir(parents=True, exist_ok=True)

@@ -12,8 +12,8 @@ from vae_cli.config.settings import Config
 from vae_cli.console import UserError
 from vae_cli.runs import saved
 
-# overrides that a saved run may not repeat: Hydra's can name code, and a switch is no override
-_NOT_SETTINGS = re.compile(r"[\s+~]*((hydra|resume|dry_run)\b|-)")
+# overrides that a saved run may not repeat: Hydra's and plug-ins name code, a switch is none
+_NOT_SETTINGS = re.compile(r"[\s+~]*((hydra|plugins|resume|dry_run)\b|-)")
 
 
 def requested_folder(resume: str) -> Path:
@@ -21,6 +21,8 @@ def requested_folder(resume: str) -> Path:
     folder = Path(resume).expanduser().resolve()
     if not saved.has_checkpoint(folder):
         raise UserError(f"resume={folder}: there is no checkpoints/last.ckpt to go on from")
+    if missing := saved.read_run(folder).missing:
+        raise UserError(f"resume={folder} needs {missing}")
     saved.refuse_links_out(folder)
     return folder
 
@@ -38,7 +40,7 @@ def merged_config(folder: Path, composed: Mapping[str, Any], keys: Iterable[str]
     composed: `saved_overrides` and the command line together. Raises UserError where a change
     contradicts what has been trained.
     """
-    settings, keys = saved.read_run(folder).settings, list(keys)
+    settings, keys = saved.read_run(folder).settings, [*keys, "plugins"]
     if "experiment" in keys:  # a preset can change every setting
         settings, keys = dict(composed), []
     for key in keys:

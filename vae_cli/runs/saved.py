@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import yaml
 
 from vae_cli.config.check import typed
+from vae_cli.config.registry import PLUGINS
 from vae_cli.config.settings import Config
 from vae_cli.console import UserError, one_line
 
@@ -33,7 +35,20 @@ class SavedRun:
     @property
     def config(self) -> Config:
         """The checked settings. Raises UserError, for one where another version wrote them."""
-        return typed(self.settings)
+        try:
+            return typed(self.settings)
+        except UserError as error:
+            if not self.missing:
+                raise
+            raise UserError(f"{self.folder} needs {self.missing}: {error}") from error
+
+    @property
+    def missing(self) -> str:
+        """'plugins=a,b': what the run was trained with and nobody has imported here; or ''."""
+        named = self.settings.get("plugins")
+        names = [*map(str, named)] if isinstance(named, list) else []
+        text = ",".join(name for name in names if name not in PLUGINS)
+        return text and shlex.quote(f"plugins={text}")  # a stranger wrote it, and it is copied
 
 
 def read_run(folder: Path) -> SavedRun:

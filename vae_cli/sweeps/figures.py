@@ -1,6 +1,7 @@
 """Pictures of a comparison: rate and distortion, metrics over a setting, models side by side."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from vae_cli.analysis.figures import INK, PALE, PALETTE, SHADES, panels, save_png, sheet, spread
 from vae_cli.analysis.trained import load_run
-from vae_cli.console import one_line
+from vae_cli.console import UserError, one_line
 from vae_cli.runs.saved import SavedRun
 from vae_cli.sweeps.table import ACTIVE, DISTORTION, RATE, SEED, Comparison, rows_of, text
 
@@ -48,9 +49,16 @@ def _fitting(sweep: Comparison) -> Iterator[tuple[str, str, str, Callable[..., F
         if key in sweep.swept:
             draw = partial(over_setting, sweep, key, {ACTIVE: ""}, unit="active units")
             yield "active_units", "Active units", name, draw
-        if vaes := {label: run for label, run in runs.items() if run.config.is_generative}:
+        if vaes := {label: run for label, run in runs.items() if _can_draw(run)}:
             yield "samples", "Prior samples", name, partial(samples, vaes)
         yield "reconstructions", "Reconstructions", name, partial(reconstructions, runs)
+
+
+def _can_draw(run: SavedRun) -> bool:
+    """Whether a run has a prior to draw from; True too where only its plug-in would know."""
+    with suppress(UserError):  # whoever loads it says what is missing
+        return run.config.is_generative
+    return True
 
 
 def leading(sweep: Comparison) -> str:

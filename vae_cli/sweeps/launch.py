@@ -15,7 +15,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from vae_cli.config.compose import config_dir, quoted
+from vae_cli.config.compose import quoted
+from vae_cli.config.registry import config_dir
 from vae_cli.config.settings import Config
 from vae_cli.console import RunFailed, UserError, one_line
 from vae_cli.runs import resume, saved

@@ -16,8 +16,9 @@ import yaml
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
-from vae_cli.config.check import as_container, digest, identity
+from vae_cli.config.check import as_container, digest, identity, typed
 from vae_cli.config.compose import composed, hydra_words, parse_overrides, quoted, settings_of
+from vae_cli.config.plugins import load_plugins
 from vae_cli.config.settings import GROUPS, Config
 from vae_cli.console import UserError, one_line, say
 from vae_cli.runs import resume, saved
@@ -39,6 +40,10 @@ class Job:
     config: Config
     folder: Path
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        plain = as_container(self.config)  # a worker imports plug-ins before it meets a class
+        return _in_worker, (plain, self.number, self.overrides, self.swept, self.folder)
+
     def __str__(self) -> str:
         return f"job {self.number} ({' '.join(self.overrides)})"
 
@@ -58,6 +63,14 @@ class Job:
         shown = ("elbo", "reconstruction", "kl")
         numbers = [f"{name} {summary['metrics'][f'test/{name}']:.3f}" for name in shown]
         return f"{settings}: test {', '.join(numbers)}, {summary['seconds']:.1f} s"
+
+
+def _in_worker(
+    plain: dict[str, Any], number: int, texts: list[str], swept: dict[str, str], folder: Path
+) -> Job:
+    """Make a job anew in the process that a launcher has started for it."""
+    load_plugins(plain["plugins"])
+    return Job(number, texts, swept, typed(plain), folder)
 
 
 @dataclass(frozen=True)

@@ -145,10 +145,10 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
 
 
 def monitored(run: SavedRun) -> str:
-    """The metric that decided a run's best epoch: of its settings, else of its objective."""
+    """The metric that decided a run's best epoch, noted in it or known by its settings."""
     objective = str((run.settings.get("objective") or {}).get("name"))
     default = getattr(SCHEMAS.get(("objective", objective)), "monitor", "val/elbo")
-    return str(run.settings.get("monitor") or default)
+    return str(run.summary.get("monitor") or run.settings.get("monitor") or default)
 
 
 def _deciding(metric: str | None, metrics: Sequence[str], runs: Sequence[SavedRun]) -> str:

@@ -71,7 +71,7 @@ class SharedEngine(Engine):
         super().__init__(state, data, config, self.shared_loss)
         if data.train.x.device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(state.vae)
-        elif any(isinstance(module, nn.BatchNorm2d) for module in state.vae.modules()):
+        elif any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in state.vae.modules()):
             say("warning: on a CPU, BatchNorm normalises the rows of each process apart")
         self.module = DistributedDataParallel(state.vae)
         self.parent = os.getppid()

@@ -16,7 +16,7 @@ from vae_cli.vae.vae import VAE
 def adam(config: schemas.AdamConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     """Build Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019)."""
     settings = config.model_dump(include={"lr", "eps", "weight_decay"})
-    return Adam(parameters, config.name == "adamw", betas=(config.beta1, config.beta2), **settings)
+    return Adam(parameters, config.decoupled, betas=(config.beta1, config.beta2), **settings)
 
 
 def rival(config: ObjectiveConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
