@@ -18,16 +18,16 @@ APART = {("data", "models"), ("runs", "models"), ("runs", "data"), ("vae", "data
 
 # whoever raises a number says why in the commit
 LINES = {
-    "config": 1480,
-    "models": 370,
-    "vae": 960,
+    "config": 1715,
+    "models": 385,
+    "vae": 1705,
     "data": 1105,
     "runs": 695,
-    "training": 1275,
-    "analysis": 1840,
+    "training": 1300,
+    "analysis": 1870,
     "sweeps": 1245,
 }
-PACKAGE_LINES, FILE_LINES, ROOM_FILES, LINE_LENGTH = 9325, 295, 10, 100
+PACKAGE_LINES, FILE_LINES, ROOM_FILES, LINE_LENGTH = 10420, 295, 10, 100
 
 # other projects' private parts; torch's fused optimisers and oneDNN have no public name
 PRIVATE = ("hydra._internal", "omegaconf._utils", "torch._C")

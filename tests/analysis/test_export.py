@@ -44,6 +44,31 @@ def test_an_autoencoders_encoder_gives_its_code(evaluate, trained):
     assert "-> code" in done.rows["encoder"]
 
 
+CONV = ("model=conv_vae", "model.channels=[4,8]", "model.spatial=true")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "result"),
+    [
+        (("posterior=full_covariance",), "mean"),
+        (("posterior=iaf",), "mean"),
+        (("posterior=ladder",), "mean"),
+        (("posterior=categorical",), "mean"),
+        (("posterior=vq", *CONV), "code"),
+    ],
+)
+def test_an_encoder_gives_what_describes_its_posterior(evaluate, trained, overrides, result):
+    folder = trained("dataset=digits", "epochs=1", *overrides)
+    done, run = evaluate(folder, "task=export", "format=torch_export"), load_run(folder)
+    assert f"-> {result}; largest" in done.rows["encoder"]
+    x, parts = run.data().test.x[:7], [done.folder / f"{p}.pt2" for p in ("encoder", "decoder")]
+    encode, decode = (torch.export.load(part).module() for part in parts)
+    with torch.no_grad():
+        (code,) = encode(x)
+        np.testing.assert_allclose(code, run.encode(x).mean, atol=1e-5)
+        np.testing.assert_allclose(decode(code)[0], run.reconstruct(x), atol=1e-5)
+
+
 def test_without_onnx_the_extra_is_named(evaluate, images, monkeypatch):
     monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"vae-cli\[export\]"):

@@ -27,6 +27,7 @@ def test_every_task_has_values_and_a_function_of_three(name):
         (("task=sample",), AE, "task=sample"),
         (("task=quality",), CURVES, "holds curves"),
         (("task=fit", "alpha=1", "beta=2", "+dataset.nowhere=a"), CURVES, "dataset.nowhere"),
+        (("task=traverse",), (*DIGITS, "posterior=categorical"), "task=traverse"),
         (("task=fit", "alpha=1", "beta=2"), DIGITS, "task=fit"),
         (("task=fit", "alpha=1"), CURVES, "alpha"),
         (("task=fit", "alpha=1", "beta=2", "target=a.npy"), CURVES, "target="),

@@ -41,12 +41,19 @@ def test_the_kl_falls_into_information_and_marginal_kl(evaluate, images):
 WARMUP = ("beta_schedule=warmup", "beta_schedule.epochs=1")
 
 
-@pytest.mark.parametrize("more", [WARMUP, ("prior=mixture",), ("model=ae",)], ids=str)
+OTHERS = [("prior=mixture",), ("model=ae",), ("posterior=full_covariance",), ("posterior=iaf",)]
+
+
+@pytest.mark.parametrize("more", [WARMUP, *OTHERS], ids=str)
 def test_metrics_follow_the_runs_schedule_prior_and_model(evaluate, trained, more):
-    found = evaluate(trained("dataset=digits", "epochs=1", *more)).json("metrics.json")
+    done = evaluate(trained("dataset=digits", "epochs=1", *more))
+    found, (name, _, choice) = done.json("metrics.json"), more[0].partition("=")
     assert found["summary_difference"] == 0
-    assert (found["kl_by_dimension"] is None) == ("prior=mixture" in more)
-    assert (found["mutual_information"] is None) == ("model=ae" in more)
+    assert (found["kl_by_dimension"] is None) == (choice in ("mixture", "full_covariance", "iaf"))
+    assert (found["mutual_information"] is None) == (choice in ("ae", "full_covariance", "iaf"))
+    assert (found["aggregate_posterior"]["variance"] is None) == (choice == "iaf")
+    if name == "posterior":
+        assert f"no mutual information: {more[0]} is no product over dimensions" in done.notes
 
 
 def test_the_likelihood_is_a_tighter_bound_the_more_codes_there_are(evaluate, images):

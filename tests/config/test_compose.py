@@ -17,6 +17,7 @@ CHOICES = sorted((path.parent.name, path.stem) for path in FILES)
 PRESETS = sorted(path.stem for path in (compose.config_dir() / "experiment").glob("*.yaml"))
 # a choice -> what else it needs
 COMPANIONS = {
+    "uniform": ["posterior=categorical"],
     "image_folder": ["dataset.path=a"],
     "vanilla_vae": ["dataset.path=a"],
     "arrays": ["dataset.train=a.npy"],

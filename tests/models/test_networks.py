@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from vae_cli.config.networks import ConvConfig, MLPConfig
+from vae_cli.console import UserError
 from vae_cli.models.networks import ACTIVATIONS, Autoencoder, Down, Last, Up
 
 START = {"init": "torch", "output_bias": "init", "condition_on_labels": False}
@@ -20,7 +21,7 @@ def mlp(*shape: int, activation: str = "relu") -> Autoencoder:
 def conv(*shape: int, channels: tuple[int, ...] = (4, 8, 8, 8)) -> Autoencoder:
     settings = {"channels": list(channels), "latent_dim": 4, "activation": "leaky_relu"}
     settings |= START
-    return ConvConfig(name="conv_vae", **settings).build(shape, 8)
+    return ConvConfig(name="conv_vae", spatial=False, **settings).build(shape, 8)
 
 
 def sizes_of_weights(model: Autoencoder) -> list[list[int]]:
@@ -34,6 +35,21 @@ def test_images_and_curves_come_out_in_their_own_shape(shape):
         code = model.encode(x)
         assert code.shape == (3, 8)
         assert model.decode(code[:, :4]).shape == x.shape
+
+
+def test_a_spatial_code_is_an_image_of_the_last_convolutions_positions():
+    settings = {"channels": [4, 8], "activation": "leaky_relu", "spatial": True, **START}
+    model = ConvConfig(name="conv_vae", latent_dim=24, **settings).build((1, 10, 7), 48).eval()
+    code = model.encode(torch.rand(5, 1, 10, 7))  # 4 channels of 3x2 positions, mean and log_var
+    assert code.shape == (5, 48)
+    z = code[:, :24].detach().clone().view(5, 4, 3, 2)
+    assert model.decode(z.flatten(1)).shape == (5, 1, 10, 7)
+    z[:, :, 0, 0] += 1
+    change = model.decode(z.flatten(1)) - model.decode(code[:, :24])
+    assert change[:, :, :3, :3].abs().max() > 0
+    assert change[:, :, 9].eq(0).all()  # far from the position
+    with pytest.raises(UserError, match=r"has 3x2 positions, .* such as 48"):
+        ConvConfig(name="conv_vae", latent_dim=25, **settings).build((1, 10, 7), 50)
 
 
 def test_the_schema_allows_exactly_the_activations_that_there_are():

@@ -45,6 +45,8 @@ CONV, PLATEAU = SMALL["conv_vae"], ("scheduler=plateau", "scheduler.patience=0")
         ((12,), (*CONV, *PLATEAU, "beta_schedule=cyclical")),  # at an epoch's last step
         ((6, 17), ("prior=mixture", "optimizer=rmsprop")),
         ((7,), ("model=ae", "objective=aae", "penalty=several", "ema=0.9")),  # a second optimiser
+        ((7,), ("posterior=vq", "posterior.revive=0.5", "posterior.decay=0.5", "ema=0.9")),
+        ((8,), ("posterior=categorical", "posterior.rate=0.1")),
     ],
 )
 def test_a_run_that_is_stopped_goes_on_exactly(

@@ -95,6 +95,9 @@ KINDS = [
     ("optimizer=sgd", "ema=0.9", "corruption=gaussian", "on_nonfinite=skip", "scheduler=plateau"),
     ("objective=mmd", "prior=mixture"),
     ("objective=factor", "ema=0.9", "on_nonfinite=skip"),  # draws, and a second optimiser
+    ("posterior=vq", "posterior.revive=0.5", "ema=0.9", "on_nonfinite=skip"),
+    ("posterior=categorical", "objective=iwae"),
+    ("posterior=iaf",),
 ]
 
 

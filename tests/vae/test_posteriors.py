@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torch.distributions import Independent, Normal, kl_divergence
+from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
 from vae_cli.config import networks
 from vae_cli.vae.posteriors import LOG_VAR_MAX, DiagonalGaussian, Point
@@ -23,6 +23,27 @@ def test_the_gaussian_is_that_of_torch_distributions():
     assert (((ratio.mean(0) - kl.sum(-1)) / error).abs() < 4).all()
     inputs, noise = (mean.double(), log_var.double().requires_grad_()), torch.ones(2, 5, Z)
     assert torch.autograd.gradcheck(lambda *p: DiagonalGaussian(*p).sample(noise).z, inputs)
+
+
+def test_the_full_gaussian_is_that_of_torch_distributions():
+    torch.manual_seed(0)
+    head = networks.FullCovarianceConfig(name="full_covariance").build(Z)
+    posterior = head(torch.randn(5, head.width()).double())
+    assert posterior.scale.triu(1).eq(0).all()
+    plain = MultivariateNormal(posterior.mean, scale_tril=posterior.scale)
+    standard = MultivariateNormal(torch.zeros(Z), torch.eye(Z))
+    torch.testing.assert_close(posterior.kl_to_standard_normal(), kl_divergence(plain, standard))
+    torch.testing.assert_close(posterior.stddev, plain.stddev)
+    code = posterior.sample(torch.randn(100_000, 5, Z).double())
+    mean, scale = posterior.mean.double(), posterior.scale.double()
+    precise = MultivariateNormal(mean, scale_tril=scale).log_prob(code.z)
+    assert code.log_q().dtype == torch.float64
+    torch.testing.assert_close(code.log_q(), precise)
+    torch.testing.assert_close(posterior.log_prob(code.z), precise)
+    for example in range(5):
+        found = torch.cov(code.z[:, example].T)
+        expected = plain.covariance_matrix[example].double()
+        torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
 
 
 def test_extreme_log_variances_stay_finite():

@@ -16,16 +16,22 @@ from vae_cli.runs.files import replacing
 
 
 class Encoder(nn.Module):
-    """x [B, *shape] -> mean and log-variance [B, Z]; of a plain autoencoder the code alone."""
+    """x [B, *shape] -> mean and log-variance [B, Z], where these are the whole posterior.
+
+    Of another posterior the mean alone, of a plain autoencoder the code.
+    """
 
     def __init__(self, run: TrainedRun) -> None:
         super().__init__()
         self.model, self.head = run.vae.model, run.vae.head
-        self.results = ["mean", "log_var"] if run.config.is_generative else ["code"]
+        self.results = ["mean"] if run.config.is_generative else ["code"]
+        self.results += ["log_var"] * run.config.posterior.factorised
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         posterior = self.head(self.model.encode(x))
-        return (posterior.mean, 2 * posterior.stddev.log())[: len(self.results)]
+        if len(self.results) == 1:
+            return (posterior.mean,)
+        return posterior.mean, 2 * posterior.stddev.log()
 
 
 class Decoder(nn.Module):

@@ -217,13 +217,16 @@ def code_histograms(run: TrainedRun) -> Figure:
     figure, axes = panels(len(dims), 4, (2.6, 2.0), "Codes against the prior", "code", "density")
     means, stddevs = (t.repeat(POINTS // len(t) + 1, 1) for t in (mean, run.codes.stddev))
     noise = torch.randn(means.shape, generator=torch.Generator().manual_seed(seed))
+    # of another posterior, mean and standard deviation do not say how its codes are distributed
+    gaussian = run.config.posterior.has_moments and not run.config.posterior.one_hot
     parts = (mean, means + stddevs * noise, run.draw_codes(POINTS, seed).cpu())
     for ax, dim in zip(axes, dims, strict=True):
         columns = [part[:, dim].numpy() for part in parts]
         low, high = np.quantile(np.concatenate(columns), [0.001, 0.999])
         how: dict[str, Any] = {"bins": 60, "range": (low - 0.3, high + 0.3), "density": True}
         ax.hist(columns[0], label="posterior means", color=PALETTE[0], alpha=0.55, **how)
-        for i, name, colour in ((1, "aggregate posterior", PALETTE[6]), (2, "prior", INK)):
+        lines = ((1, "aggregate posterior", PALETTE[6]), (2, "prior", INK))
+        for i, name, colour in lines if gaussian else lines[1:]:
             ax.hist(columns[i], label=name, color=colour, histtype="step", **how)
         ax.set_title(f"z{dim + 1}", fontsize=9)
         ax.set_ylim(0, 1.2)  # a collapsed code is a spike at 0, which must not flatten the rest

@@ -205,6 +205,7 @@ def first_two(run: TrainedRun) -> list[int]:
 def fitting(run: TrainedRun) -> dict[str, Maker]:
     """List the pictures that fit a run: file in figures/ -> what draws it."""
     vae, images, size = run.config.is_generative, run.has_images, run.vae.latent_dim
+    numbers = not run.config.posterior.one_hot  # else a code has no values in between
     varied = bool(run.codes.mean.var(0).max() > 1e-12)  # else t-SNE would show rounding errors
     table: dict[str, tuple[bool, Maker]] = {
         "loss_curves.png": (bool(read_metrics(run.folder)), _loss_curves),
@@ -212,8 +213,8 @@ def fitting(run: TrainedRun) -> dict[str, Maker]:
         "residuals.png": (not images, _residuals),
         "samples.png": (run.config.samples_prior, lambda run: samples(run, 64)[1]),
         "latent_scatter.png": (size >= 2, figures.latent_scatter),
-        "manifold.png": (size == 2, _manifold),
-        "traversals.png": (True, _traversals),
+        "manifold.png": (size == 2 and numbers, _manifold),
+        "traversals.png": (numbers, _traversals),
         "interpolation.png": (True, lambda run: _interpolation(run, 9)[1]),
         "interpolation.gif": (images, lambda run: _interpolation(run, 24)[0]["x"].flatten(0, 1)),
         "code_histograms.png": (vae, figures.code_histograms),

@@ -18,6 +18,7 @@ class EvalConfig(Component):
 
     needs_posterior: ClassVar[str] = ""  # why a plain autoencoder cannot do this task
     reads_labels: ClassVar[bool] = True  # whether it can be done with a conditional model
+    needs_numbers: ClassVar[bool] = False  # codes that may have any values, not one-hot vectors
 
     name: str = Field(alias="task")
     run: str
@@ -34,9 +35,13 @@ class EvalConfig(Component):
         """Yield a line for each reason why this task cannot be done with a run's settings."""
         if self.needs_posterior and not config.is_generative:
             model = f"model={config.model.name}, a deterministic autoencoder"
+            model += f" (posterior={config.posterior.name})"
             yield f"task={self.name} cannot be done with {model}: {self.needs_posterior}"
         if config.model.condition_on_labels and not self.reads_labels:
             yield f"task={self.name} cannot be done with model.condition_on_labels=true"
+        if self.needs_numbers and config.posterior.one_hot:
+            codes = f"the codes of posterior={config.posterior.name} are one-hot vectors"
+            yield f"task={self.name} cannot be done: {codes}, which do not vary continuously"
         fields = type(config.dataset).model_fields.items()
         places = [name for name, field in fields if PLACE in field.metadata]
         if unknown := [name for name in self.dataset if name not in places]:
@@ -115,6 +120,7 @@ class InterpolateTask(EvalConfig):
 
 @register("task", "traverse", builds="vae_cli.analysis.tasks:traverse")
 class TraverseTask(EvalConfig):
+    needs_numbers = True
     steps: int = Field(ge=2)
     limit: float = Field(gt=0)
     num_dims: int | None = Field(ge=1)
@@ -125,6 +131,7 @@ class TraverseTask(EvalConfig):
 @register("task", "fit", builds="vae_cli.analysis.tasks:fit")
 class FitTask(EvalConfig):
     reads_labels: ClassVar[bool] = False
+    needs_numbers = True
     alpha: float | None = Field(gt=0)
     beta: float | None = Field(gt=0)
     target: str | None

@@ -63,9 +63,12 @@ def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
     known = ("mutual_information", "marginal_kl", "total_correlation", "dimension_wise_kl")
     information: dict[str, Any] = dict.fromkeys(known)
     bits, assumption = None, "a deterministic autoencoder has no p(x)"
+    unknown = "a deterministic code has no density"
     if config.is_generative:
-        kl, count = evaluation.metrics["kl"], min(task.num_codes, len(codes.mean))
         bits, assumption = measures.bits_per_dimension(run.vae, data, config.seed)
+        unknown = f"posterior={config.posterior.name} is no product over dimensions"
+    if config.posterior.factorised:
+        kl, count = evaluation.metrics["kl"], min(task.num_codes, len(codes.mean))
         if codes.kl is not None:
             kl = float(codes.kl[:count].double().sum(1).mean())
         source = generator(torch.device("cpu"), config.seed, "mutual information")
@@ -86,15 +89,16 @@ def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
         probe = measures.linear_probe(run.embed("train"), labels, codes, truth)
     lack = "" if probe else "the data has no labels, or a single class"
     # of the mean of all posteriors: the variance of the means plus the mean of the variances
-    variance = codes.mean.var(0, unbiased=False) + codes.stddev.square().mean(0)
+    variance, moments = codes.mean.var(0, unbiased=False), config.posterior.has_moments
+    variance += codes.stddev.square().mean(0)
     result = {
         **measured,
         "summary_difference": difference,
         "kl_by_dimension": None if evaluation.kl is None else evaluation.kl.tolist(),
         **information,
         "aggregate_posterior": {
-            "mean": codes.mean.mean(0).tolist(),
-            "variance": variance.tolist(),
+            "mean": codes.mean.mean(0).tolist() if moments else None,
+            "variance": variance.tolist() if moments else None,
         },
         "bits_per_dimension": bits,
         "bits_per_dimension_note": assumption,
@@ -108,7 +112,9 @@ def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
         "numbers are nats per example where they have no other unit; test/elbo has beta = 1": True,
         "test/* are exactly those of summary.json": difference == 0,
         f"test/* differ from summary.json by up to {difference} nats": difference,
-        "no mutual information: a deterministic code has no density": not config.is_generative,
+        f"no moments of the aggregate posterior: posterior={config.posterior.name} has a code of no"
+        " noise in place of its mean": not moments,
+        f"no mutual information: {unknown}": not config.posterior.factorised,
         f"{'no ' if bits is None else ''}bits per dimension: {assumption}": True,
         f"no linear classifier: {lack}": lack,
     }

@@ -77,6 +77,7 @@ class SquaredErrorConfig(LocationConfig):
 class ObjectiveConfig(Component):
     monitor: ClassVar[str] = "val/elbo"  # decides the best epoch unless the user names a metric
     needs_density: ClassVar[bool] = False  # of the posterior: a point has none
+    needs_factorised: ClassVar[bool] = False  # a posterior that is a product over dimensions
     has_kl: ClassVar[bool] = False  # the loss holds beta |KL - capacity|
     fits_prior: ClassVar[bool] = False  # codes come near p(z) even of a point posterior
     of_batch: ClassVar[bool] = False  # the loss is no mean over examples
@@ -93,6 +94,11 @@ class ObjectiveConfig(Component):
                 f"objective={self.name} needs a VAE and posterior={config.posterior.name}"
                 f" (model={config.model.name}) has a deterministic code; use objective=elbo, or"
                 " posterior=gaussian"
+            )
+        elif self.needs_factorised and not config.posterior.factorised:
+            yield (
+                f"objective={self.name} needs a posterior that is a product over dimensions and"
+                f" posterior={config.posterior.name} is none; use posterior=gaussian"
             )
 
 
@@ -111,6 +117,11 @@ class ElboConfig(ObjectiveConfig):
             yield (
                 f"objective.free_bits={self.free_bits:g}: posterior={config.posterior.name} has no"
                 " KL; use objective.free_bits=0"
+            )
+        elif self.free_bits and not config.posterior.factorised:
+            yield (
+                f"objective.free_bits={self.free_bits:g} needs the KL of each latent dimension and"
+                f" posterior={config.posterior.name} has only their sum; use posterior=gaussian"
             )
         if self.free_bits and not config.prior.factorised:
             yield (
@@ -131,11 +142,10 @@ class IWAEConfig(ObjectiveConfig):
         yield from super().problems(config)
         if self.num_samples % self.groups:
             yield f"objective.groups={self.groups}: must divide num_samples={self.num_samples}"
-        if self.gradient != "reparameterised" and not config.posterior.evaluates:
+        if self.gradient != "reparameterised" and not config.posterior.stops:
             yield (
-                f"objective.gradient={self.gradient} needs log q at every code and"
-                f" posterior={config.posterior.name} knows it only where it draws; use"
-                " objective.gradient=reparameterised"
+                f"objective.gradient={self.gradient} needs log q with its parameters stopped, which"
+                f" posterior={config.posterior.name} has not; use reparameterised"
             )
 
 
@@ -143,15 +153,8 @@ class IWAEConfig(ObjectiveConfig):
 class BetaTCVAEConfig(ObjectiveConfig):
     needs_density: ClassVar[bool] = True
     of_batch: ClassVar[bool] = True
+    needs_factorised: ClassVar[bool] = True
     estimator: Literal["batch", "stratified"]
-
-    def problems(self, config: "Config") -> Iterator[str]:
-        yield from super().problems(config)
-        if not (config.posterior.factorised and config.posterior.evaluates):
-            yield (
-                f"objective={self.name} needs log q of each latent dimension at every code, which"
-                f" posterior={config.posterior.name} has not; use posterior=gaussian"
-            )
 
 
 class AggregateConfig(ElboConfig):

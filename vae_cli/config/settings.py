@@ -85,7 +85,7 @@ class Config(Schema):
 
     @property
     def is_generative(self) -> bool:
-        """Whether this is a VAE; a plain autoencoder has a point for a posterior."""
+        """Whether this is a VAE; the code of a plain autoencoder has no density."""
         return self.posterior.has_density
 
     @property
@@ -115,7 +115,8 @@ class Config(Schema):
         if self.nll_samples and not self.is_generative:
             yield (
                 f"nll_samples={self.nll_samples}: model={self.model.name} is a deterministic"
-                " autoencoder, whose code has no density, so there is no p(x); take nll_samples=0"
+                f" autoencoder (posterior={self.posterior.name}), whose code has no density, so"
+                " there is no p(x); take nll_samples=0"
             )
         if self.manifold_range is not None and self.manifold_range[0] >= self.manifold_range[1]:
             yield f"manifold_range={self.manifold_range}: the lower number must come first"

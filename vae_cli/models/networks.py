@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vae_cli.config.networks import ConvConfig, MLPConfig, ModelConfig
+from vae_cli.console import UserError
 from vae_cli.models.kernels import Linear, linear
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -48,8 +49,11 @@ class Autoencoder(nn.Module):
         return code
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Compute the raw parameters of p(x|z), no sigmoid. z [N, Z] -> [N, *shape]."""
-        output: Tensor = self.decoder(self._with_labels(z, labels))
+        """Compute the raw parameters of p(x|z), no sigmoid. z [N, Z] -> [N, *shape].
+
+        Of a code that is longer than latent_dim only the first dimensions count.
+        """
+        output: Tensor = self.decoder(self._with_labels(z[:, : self.latent_dim], labels))
         return output
 
     def _with_labels(self, values: Tensor, labels: Tensor | None) -> Tensor:
@@ -88,15 +92,15 @@ class MLP(Autoencoder):
         super().__init__(config, shape, code_width, classes)
         size, widths = math.prod(shape), config.hidden_sizes
         activation = ACTIVATIONS[config.activation]
-        self.encoder = _layers([size + classes, *widths], code_width, activation)
-        back = _layers([config.latent_dim + classes, *reversed(widths)], size, activation)
+        self.encoder = layers([size + classes, *widths], code_width, activation)
+        back = layers([config.latent_dim + classes, *reversed(widths)], size, activation)
         self.decoder = back.append(nn.Unflatten(1, shape))
 
     def encode(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         return super().encode(x.flatten(1), labels)
 
 
-def _layers(widths: list[int], last: int, activation: type[nn.Module]) -> nn.Sequential:
+def layers(widths: list[int], last: int, activation: type[nn.Module]) -> nn.Sequential:
     """Stack linear layers with activations through `widths`, then one linear layer to `last`."""
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
@@ -124,15 +128,32 @@ class Conv(Autoencoder):
         self.bottleneck = (widths[-1], *sizes[-1])  # the smallest image, [C, H, W]
         features = math.prod(self.bottleneck)
 
+        place, positions = sizes[-1], math.prod(sizes[-1]) if config.spatial else 0
+        if positions and (code_width % positions or self.latent_dim % positions):
+            raise UserError(
+                f"model.spatial=true: the code has {place[0]}x{place[1]} positions, among which"
+                f" {self.latent_dim} latent dimensions from {code_width} numbers of the encoder do"
+                f" not divide; take a model.latent_dim such as {8 * positions}"
+            )
+
         down: list[nn.Module] = []
         for (before, after), size in zip(
             pairwise([channels + classes, *widths]), sizes, strict=False
         ):
             down += [Down(before, after, size), nn.BatchNorm2d(after), activation()]
-        self.encoder = nn.Sequential(*down, nn.Flatten(), Linear(features, code_width))
+        if positions:  # in the code, the numbers of a channel follow each other
+            down += [nn.Conv2d(widths[-1], code_width // positions, 1), nn.Flatten()]
+        else:
+            down += [nn.Flatten(), Linear(features, code_width)]
+        self.encoder = nn.Sequential(*down)
 
-        first = Linear(self.latent_dim + classes, features)
-        up: list[nn.Module] = [first, nn.Unflatten(1, self.bottleneck)]
+        up: list[nn.Module]
+        if positions:
+            image = (self.latent_dim // positions, *place)
+            up = [nn.Unflatten(1, image), nn.Conv2d(image[0], widths[-1], 1)]
+        else:
+            first = Linear(self.latent_dim + classes, features)
+            up = [first, nn.Unflatten(1, self.bottleneck)]
         mirrored = [*reversed(widths), widths[0]]
         for (before, after), size in zip(pairwise(mirrored), reversed(sizes[:-1]), strict=True):
             up += [Up(before, after, size), nn.BatchNorm2d(after), activation()]

@@ -26,7 +26,7 @@ class Evaluation:
     """The numbers of a model on a split."""
 
     metrics: dict[str, float]  # loss, reconstruction, kl, elbo and others: nats an example
-    kl: Tensor | None  # [Z] mean KL of each dimension, nats; None: the prior has only their sum
+    kl: Tensor | None  # [Z] mean KL of each dimension, nats; None: only their sum is known
     mean_variance: Tensor  # [Z] variance over the data of the posterior mean
 
     @property
@@ -58,7 +58,7 @@ class Codes:
 
     mean: Tensor  # [N, Z]
     stddev: Tensor  # [N, Z], 0 for a deterministic code
-    kl: Tensor | None  # [N, Z] nats; None: the prior has only the sum over dimensions
+    kl: Tensor | None  # [N, Z] nats; None: only the sum over dimensions is known
 
 
 @torch.no_grad()
@@ -111,13 +111,15 @@ def trouble(evaluation: Evaluation, vae: VAE, data: Data, split: Split, seed: in
 def encode(vae: VAE, data: Data, split: Split, seed: int) -> Codes:
     """Compute the posterior of every example, in order. The seed is that of `Data.fixed`."""
     source = generator(split.x.device, seed, "evaluation")
+    means, stddevs, kls = [], [], []
     with evaluating(vae):
-        batches = data.fixed(split, seed).labelled(None, BATCH)
-        parts = [vae.encode(data.prepare(x, source), labels) for x, labels in batches]
-    exact = [vae.prior.exact_kl(part) for part in parts]
-    kls = [kl.by_dimension for kl in exact if kl and kl.by_dimension is not None]
-    mean, stddev = torch.cat([p.mean for p in parts]), torch.cat([p.stddev for p in parts])
-    return Codes(mean.cpu(), stddev.cpu(), torch.cat(kls).cpu() if kls else None)
+        for raw, labels in data.fixed(split, seed).labelled(None, BATCH):
+            posterior = vae.encode(data.prepare(raw, source), labels)
+            means.append(posterior.mean.cpu())
+            stddevs.append(posterior.stddev.cpu())
+            if (exact := vae.prior.exact_kl(posterior)) and exact.by_dimension is not None:
+                kls.append(exact.by_dimension.cpu())
+    return Codes(torch.cat(means), torch.cat(stddevs), torch.cat(kls) if kls else None)
 
 
 def log_likelihoods(

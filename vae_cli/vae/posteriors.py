@@ -5,7 +5,7 @@ Shapes: B examples, K codes for an example, Z latent dimensions. Densities and K
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -32,6 +32,10 @@ class Posterior(ABC):
     """A distribution of codes for every example."""
 
     mean: Tensor  # [B, Z]
+    cost: Tensor | None = None  # scalar, nats an example: added to the loss, whatever the objective
+    metrics: Mapping[str, Tensor] = {}  # scalars, detached: logged beside the objective's
+    # what the head changes of itself, in place, in each update; of noise [K, B, Z] as in `sample`
+    learn: Callable[[Tensor], object] | None = None
 
     @property
     @abstractmethod
@@ -47,7 +51,10 @@ class Posterior(ABC):
         """Compute log q(z|x). z [K, B, Z] -> [K, B]. Raises TypeError without a density."""
 
     def kl_to_standard_normal(self) -> Tensor | None:
-        """Compute KL(q(z|x) || N(0, I)) by dimension, [B, Z]; None without a closed form."""
+        """Compute KL(q(z|x) || N(0, I)): by dimension [B, Z], or only its total [B].
+
+        None without a closed form.
+        """
         return None
 
     def log_prob_by_dimension(self, z: Tensor) -> Tensor:
@@ -98,6 +105,42 @@ class DiagonalGaussian(Posterior):
         return 0.5 * (self.log_var.exp() + self.mean**2 - 1.0 - self.log_var)
 
 
+class FullGaussian(Posterior):
+    """q(z|x) = N(mean, L L^T), L lower triangular (Kingma & Welling 2019, section 2.5.1).
+
+    L has the diagonal exp(log_var / 2): the standard deviation of a dimension given those before.
+    """
+
+    def __init__(self, mean: Tensor, log_var: Tensor, below: Tensor) -> None:
+        """mean, log_var [B, Z]; below [B, Z (Z - 1) / 2]: L under its diagonal, row by row."""
+        self.mean, self.log_var = mean, F.hardtanh(log_var, LOG_VAR_MIN, LOG_VAR_MAX)
+        self.scale = torch.diag_embed((0.5 * self.log_var).exp())  # L [B, Z, Z]
+        row, column = torch.tril_indices(mean.shape[1], mean.shape[1], -1, device=mean.device)
+        self.scale[:, row, column] = below
+
+    @property
+    def stddev(self) -> Tensor:
+        return self.scale.square().sum(-1).sqrt()
+
+    def sample(self, noise: Tensor) -> Code:
+        z = self.mean + torch.einsum("bij,kbj->kbi", self.scale.to(noise.dtype), noise)
+        return Code(z, lambda: self._log_density(noise))
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        centred = (z - self.mean)[..., None]
+        noise = torch.linalg.solve_triangular(self.scale.to(z.dtype), centred, upper=False)
+        return self._log_density(noise[..., 0])
+
+    def _log_density(self, noise: Tensor) -> Tensor:
+        """Compute log q of the code that standard normal noise [..., B, Z] became. -> [..., B]."""
+        return -0.5 * (noise**2 + self.log_var + LOG_2PI).sum(-1)
+
+    def kl_to_standard_normal(self) -> Tensor:
+        """Compute the total [B]: the dimensions depend on each other."""
+        squares = self.scale.square().sum(-1) + self.mean**2
+        return 0.5 * (squares - 1.0 - self.log_var).sum(-1)
+
+
 class Point(Posterior):
     """A deterministic code, as a plain autoencoder has it. Its KL counts as 0."""
 
@@ -114,7 +157,7 @@ class Point(Posterior):
         return Code(z, lambda: self.log_prob(z))
 
     def log_prob(self, z: Tensor) -> Tensor:
-        raise TypeError("posterior=point: a deterministic code has no density")
+        raise TypeError("a deterministic code has no density")
 
     def kl_to_standard_normal(self) -> Tensor:
         return torch.zeros_like(self.mean)
@@ -126,6 +169,7 @@ class Head(nn.Module, ABC):
     def __init__(self, config: PosteriorConfig, latent_dim: int) -> None:
         super().__init__()
         self.latent_dim = latent_dim
+        self.decoded = latent_dim  # how many dimensions the decoder reads, from the first on
 
     @abstractmethod
     def width(self) -> int:
@@ -144,6 +188,17 @@ class GaussianHead(Head):
 
     def forward(self, code: Tensor) -> DiagonalGaussian:
         return DiagonalGaussian(*code.float().chunk(2, dim=-1))
+
+
+class FullGaussianHead(Head):
+    """The mean, the logarithms of the variances given the dimensions before, and L below."""
+
+    def width(self) -> int:
+        return self.latent_dim * (self.latent_dim + 3) // 2
+
+    def forward(self, code: Tensor) -> FullGaussian:
+        mean, log_var, below = code.float().tensor_split((self.latent_dim, 2 * self.latent_dim), -1)
+        return FullGaussian(mean, log_var, below)
 
 
 class PointHead(Head):

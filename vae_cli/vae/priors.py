@@ -23,15 +23,15 @@ class Examples(NamedTuple):
 
 
 class KL(NamedTuple):
-    """KL(q(z|x) || p(z)): exact for each dimension, or only a total that is estimated."""
+    """KL(q(z|x) || p(z)): exact for each dimension, or only a total, exact or estimated."""
 
     by_dimension: Tensor | None  # [B, Z]
-    estimate: Tensor | None = None  # [B]; where there is no by_dimension
+    whole: Tensor | None = None  # [B]; where there is no by_dimension
 
     @property
     def total(self) -> Tensor:
         """The KL of each example. [B]."""
-        total = self.estimate if self.by_dimension is None else self.by_dimension.sum(-1)
+        total = self.whole if self.by_dimension is None else self.by_dimension.sum(-1)
         assert total is not None
         return total
 
@@ -70,8 +70,8 @@ class StandardNormal(Prior):
         return torch.randn((n, self.latent_dim), generator=generator, device=generator.device)
 
     def exact_kl(self, posterior: Posterior) -> KL | None:
-        by_dimension = posterior.kl_to_standard_normal()
-        return None if by_dimension is None else KL(by_dimension)
+        kl = posterior.kl_to_standard_normal()
+        return None if kl is None else KL(kl) if kl.ndim == 2 else KL(None, kl)
 
 
 class Mixture(Prior):

@@ -33,7 +33,8 @@ class VAE(nn.Module):
         self.classes = classes if config.model.condition_on_labels else 0
         self.latent_dim = latent_dim = config.model.latent_dim  # Z
         self.head: Head = config.posterior.build(latent_dim)  # it knows the width of the code
-        self.model: Autoencoder = config.model.build(shape, self.head.width(), self.classes)
+        model = config.model.model_copy(update={"latent_dim": self.head.decoded})
+        self.model: Autoencoder = model.build(shape, self.head.width(), self.classes)
         if config.model.init == "glorot":
             self.model.draw_glorot()
         self.prior: Prior = config.prior.build(latent_dim, shape)
@@ -102,6 +103,12 @@ class VAE(nn.Module):
             x, posterior, code, log_likelihood, self.prior, self.encode, labels, generator
         )
         loss, metrics = self.objective(drawn, weight)
+        if self.training and posterior.learn is not None:
+            posterior.learn(noise)
+        if posterior.cost is not None:
+            loss, whole = loss + posterior.cost, metrics["loss"] + posterior.cost.detach()
+            metrics = metrics | {"loss": whole}
+        metrics = metrics | posterior.metrics
         if self.penalty.weight:
             encode, decode = (
                 partial(self._posterior, labels=labels),
