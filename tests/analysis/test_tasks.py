@@ -194,7 +194,7 @@ def test_other_data_are_measured_on_demand_only_and_samples_need_none(trained, t
     settings_ = ("dataset=arrays", f"dataset.train={place}", "batch_size=20", "epochs=1")
     folder = trained(*settings_)
     task = {"run": str(folder), "outputs": "", "device": "cpu", "seed": None, "data_dir": None}
-    task |= {"out": str(tmp_path / "out"), "dataset": {}, "other_data": False}
+    task |= {"out": str(tmp_path / "out"), "dataset": {}, "other_data": False, "plugins": []}
     measure = MetricsTask.model_validate({"task": "metrics", "num_codes": 10, **task})
     place.rename(tmp_path / "moved.npy")
     draws = SampleTask.model_validate({"task": "sample", "n": 3, "label": None, **task})
