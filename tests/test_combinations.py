@@ -2,6 +2,7 @@
 
 import io
 import math
+from contextlib import suppress
 from itertools import product
 
 import pytest
@@ -24,6 +25,16 @@ GROUPS = ("posterior", "prior", "objective", "likelihood")
 @pytest.fixture(scope="module")
 def data() -> Data:
     return load_data(typed(chosen("", "")))
+
+
+def test_every_choice_is_part_of_a_combination_that_trains():
+    trained = set()
+    for choices in product(*([(group, c) for c in CHOICES[group]] for group in GROUPS[:3])):
+        nodes = {group: chosen(group, choice)[group] for group, choice in choices}
+        with suppress(UserError):
+            typed(chosen("", "") | nodes)
+            trained |= {*choices}
+    assert trained == {(group, c) for group in GROUPS[:3] for c in CHOICES[group]}
 
 
 @pytest.mark.parametrize(

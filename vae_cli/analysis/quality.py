@@ -181,7 +181,7 @@ def run(task: QualityTask, run: TrainedRun, out: Path) -> Report:
     # E[x|z] is compared with the grey images, of which dynamic binarisation draws black and white
     plain = replace(data, binarize="none") if data.binarize == "dynamic" else data
     count, own = min(task.num_samples, len(data.test)), task.features == "classifier"
-    lack = "" if run.config.is_generative else "a deterministic autoencoder has no prior"
+    lack = "" if run.config.samples_prior else "a deterministic autoencoder has no prior"
     if count <= NEAREST:
         lack = f"the test set has only {count} images"
     elif own and (data.train.labels is None or data.test.labels is None):

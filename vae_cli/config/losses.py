@@ -142,11 +142,10 @@ class IWAEConfig(ObjectiveConfig):
         yield from super().problems(config)
         if self.num_samples % self.groups:
             yield f"objective.groups={self.groups}: must divide num_samples={self.num_samples}"
-        if self.gradient != "reparameterised" and not config.posterior.evaluates:
+        if self.gradient != "reparameterised" and not config.posterior.stops:
             yield (
-                f"objective.gradient={self.gradient} needs log q at every code and"
-                f" posterior={config.posterior.name} knows it only where it draws; use"
-                " objective.gradient=reparameterised"
+                f"objective.gradient={self.gradient} needs log q with its parameters stopped, which"
+                f" posterior={config.posterior.name} has not; use reparameterised"
             )
 
 

@@ -55,6 +55,7 @@ class ConvConfig(ModelConfig):
 class PosteriorConfig(Component):
     has_density: ClassVar[bool] = True  # False: a deterministic code, a plain autoencoder
     evaluates: ClassVar[bool] = True  # log q(z|x) is known at every z, not only at its own draws
+    stops: ClassVar[bool] = False  # log q is known with its parameters stopped, learning by z alone
     factorised: ClassVar[bool] = False  # a product over dimensions, with a KL of each
     one_hot: ClassVar[bool] = False  # codes are one-hot vectors, not vectors of real numbers
     has_moments: ClassVar[bool] = True  # its mean is exact, not another point that stands for it
@@ -62,18 +63,18 @@ class PosteriorConfig(Component):
 
 @register("posterior", "gaussian", builds="vae_cli.vae.posteriors:GaussianHead")
 class GaussianPosteriorConfig(PosteriorConfig):
+    stops: ClassVar[bool] = True
     factorised: ClassVar[bool] = True
 
 
 @register("posterior", "full_covariance", builds="vae_cli.vae.posteriors:FullGaussianHead")
 class FullCovarianceConfig(PosteriorConfig):
-    """No settings of its own."""
+    stops: ClassVar[bool] = True
 
 
 @register("posterior", "point", builds="vae_cli.vae.posteriors:PointHead")
 class PointPosteriorConfig(PosteriorConfig):
     has_density: ClassVar[bool] = False
-    evaluates: ClassVar[bool] = False
 
 
 @register("posterior", "iaf", builds="vae_cli.vae.layered:IAFHead")
@@ -100,7 +101,6 @@ class GroupsConfig(PosteriorConfig):
 class VQConfig(GroupsConfig):
     group: ClassVar[str] = "code_dim"
     has_density: ClassVar[bool] = False
-    evaluates: ClassVar[bool] = False
     of_whole_batch: ClassVar[bool] = True  # several processes cannot share its batch
     codes: int = Field(ge=2)
     code_dim: int = Field(ge=1)
@@ -113,7 +113,6 @@ class VQConfig(GroupsConfig):
 @register("posterior", "fsq", builds="vae_cli.vae.discrete:FSQHead")
 class FSQConfig(PosteriorConfig):
     has_density: ClassVar[bool] = False
-    evaluates: ClassVar[bool] = False
     levels: int = Field(ge=2)
 
 
