@@ -119,7 +119,7 @@ def test_jobs_of_joblib_print_into_their_folders_and_share_the_cores(vae_train, 
     for seed in (0, 1):
         run = tmp_path / "all" / f"seed={seed}"
         assert read_summary(run)["status"] == "completed"
-        assert "1 threads" in (run / "console.log").read_text()
+        assert "1 thread" in (run / "console.log").read_text()
         assert f"seed={seed}: test elbo" in done.stdout
     assert "best epoch" not in done.stdout
 
