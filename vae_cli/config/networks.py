@@ -54,7 +54,6 @@ class ConvConfig(ModelConfig):
 
 class PosteriorConfig(Component):
     has_density: ClassVar[bool] = True  # False: a deterministic code, a plain autoencoder
-    evaluates: ClassVar[bool] = True  # log q(z|x) is known at every z, not only at its own draws
     stops: ClassVar[bool] = False  # log q is known with its parameters stopped, learning by z alone
     factorised: ClassVar[bool] = False  # a product over dimensions, with a KL of each
     one_hot: ClassVar[bool] = False  # codes are one-hot vectors, not vectors of real numbers
@@ -79,7 +78,6 @@ class PointPosteriorConfig(PosteriorConfig):
 
 @register("posterior", "iaf", builds="vae_cli.vae.layered:IAFHead")
 class IAFConfig(PosteriorConfig):
-    evaluates: ClassVar[bool] = False
     has_moments: ClassVar[bool] = False
     flows: int = Field(ge=1)
     hidden_sizes: list[Width] = Field(min_length=1)
@@ -207,14 +205,6 @@ class MixtureConfig(SumConfig):
 class VampPriorConfig(SumConfig):
     encodes: ClassVar[bool] = True
     start: Literal["examples", "random"]
-
-    def problems(self, config: "Config") -> Iterator[str]:
-        yield from super().problems(config)
-        if config.posterior.has_density and not config.posterior.evaluates:
-            yield (
-                f"prior={self.name} needs the density of the posterior at every code and posterior="
-                f"{config.posterior.name} knows it only of its own draws; use posterior=gaussian"
-            )
 
 
 @register("prior", "exemplar", builds="vae_cli.vae.priors:Exemplar")

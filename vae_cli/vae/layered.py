@@ -108,6 +108,10 @@ class IAF(Layered):
             log_det = log_det + log_s.sum(-1)
         return Code(z, lambda: self.base.log_prob(start) - log_det)
 
+    @property
+    def component(self) -> DiagonalGaussian:
+        return self.base
+
     def log_prob(self, z: Tensor) -> Tensor:
         raise TypeError("posterior=iaf: log q(z|x) is known only at the codes that it draws")
 

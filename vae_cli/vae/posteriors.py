@@ -57,6 +57,11 @@ class Posterior(ABC):
         """
         return None
 
+    @property
+    def component(self) -> "Posterior":
+        """A density near q(z|x) that is known at every z: what a VampPrior is made of."""
+        return self
+
     def log_prob_by_dimension(self, z: Tensor) -> Tensor:
         """Compute log q(z_j|x), before the sum over dimensions. z broadcasts against [B, Z].
 

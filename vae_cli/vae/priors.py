@@ -157,8 +157,10 @@ class Mixture(Sum):
 class VampPrior(Sum):
     """(1/C) sum_c q(z|u_c), posteriors of C pseudo-inputs u_c, which are trained with the networks.
 
-    Tomczak & Welling 2018. A sigmoid keeps u_c in the range of the training values; their code has
-    a hardtanh, without a gradient at the ends of the range, where most pixels of an example lie.
+    Tomczak & Welling 2018. Of posterior=iaf, whose density is known only at its own draws, it takes
+    the Gaussians that the flow starts from. A sigmoid keeps u_c in the range of the training
+    values; their code has a hardtanh, without a gradient at the ends of the range, where most
+    pixels of an example lie.
     """
 
     range: Tensor  # lowest and highest training value
@@ -183,7 +185,7 @@ class VampPrior(Sum):
         return low + (high - low) * self.raw.sigmoid()
 
     def components(self, encode: Encode, chosen: Tensor | slice) -> Posterior:
-        return encode(self.pseudo_inputs()[chosen])
+        return encode(self.pseudo_inputs()[chosen]).component
 
 
 class Exemplar(Sum):
