@@ -19,6 +19,7 @@ from vae_cli.training.step import Now, train_step
 from .test_contract import CHOICES
 from .test_settings import chosen
 
+LIKELIHOODS = CHOICES["likelihood"]
 GROUPS = ("posterior", "prior", "objective", "likelihood")
 
 
@@ -51,7 +52,7 @@ def test_a_combination_trains_and_goes_on_exactly_or_is_refused(data, posterior,
             assert "\n" not in line
             assert any(f"{g}={c}" in line or f"{g}." in line for g, c in choices.items()), line
             continue
-        state, other = (TrainState(config, data, torch.device("cpu")) for _ in range(2))
+        state = TrainState(config, data, torch.device("cpu"))
         now = Now(*torch.tensor(state.schedules(20)))
 
         def step(state: TrainState, config: Config = config, now: Now = now) -> list[float]:
@@ -62,6 +63,9 @@ def test_a_combination_trains_and_goes_on_exactly_or_is_refused(data, posterior,
             return [float(number) for number in metrics.values()]
 
         assert all(map(math.isfinite, step(state))), choices
+        if likelihood != LIKELIHOODS[len(objective) % len(LIKELIHOODS)]:
+            continue  # test_contract takes each likelihood up again from its state
+        other = TrainState(config, data, torch.device("cpu"))
         file = io.BytesIO()
         torch.save(state.state_dict(), file)
         file.seek(0)

@@ -20,7 +20,7 @@ APART = {("data", "models"), ("runs", "models"), ("runs", "data"), ("vae", "data
 LINES = {
     "config": 1735,
     "models": 380,
-    "vae": 1870,
+    "vae": 1880,
     "data": 1145,
     "runs": 695,
     "training": 1300,

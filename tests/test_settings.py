@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from functools import cache
-from itertools import zip_longest
+from itertools import count, islice, zip_longest
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
@@ -101,7 +101,22 @@ def numbers(config: Config, data: Data) -> Iterator[float]:
         yield state.schedules(0)[2]
 
 
-def effect(before: list[float], settings: Settings, data: Data) -> bool | None:
+class Remembered:
+    """Numbers that are computed when they are first looked at."""
+
+    def __init__(self, source: Iterator[float]) -> None:
+        self.source, self.known = source, [next(source)]
+
+    def __iter__(self) -> Iterator[float]:
+        for place in count():
+            if place == len(self.known):
+                self.known += islice(self.source, 1)
+            if place == len(self.known):
+                return
+            yield self.known[place]
+
+
+def effect(before: Remembered, settings: Settings, data: Data) -> bool | None:
     """Whether settings give other numbers than `before`, found at the first; None: refused."""
     try:
         pairs = zip_longest(before, numbers(typed(settings), data))
@@ -125,7 +140,7 @@ def test_a_setting_changes_the_numbers_or_is_refused(data, group, choice, other)
     for second in CHOICES[other]:
         settings = together(group, choice, other, second)
         try:
-            before = list(numbers(typed(settings), data))
+            before = Remembered(numbers(typed(settings), data))
         except UserError:
             continue
         for name, (value, annotation) in settings_of(group, choice).items():

@@ -63,7 +63,8 @@ class Comparison:
 
     def notes(self) -> list[str]:
         """What the signs in the table mean, and what a reader must know."""
-        posteriors = {str(run.settings.get("posterior")) for run in self.saved}
+        names = {str((run.settings.get("posterior") or {}).get("name")) for run in self.saved}
+        kinds = {getattr(SCHEMAS.get(("posterior", name)), "has_density", True) for name in names}
         several, selected = {*self.swept} & {*DENSITIES}, len(self.monitors) > 1
         other = f"runs chose their best epoch by different metrics: compare by {NLL}"
         notes = {
@@ -72,7 +73,7 @@ class Comparison:
             "nats of different datasets or likelihoods cannot be compared": several,
             other + ", as here": selected and self.metric == NLL,
             other + " (give them nll_samples=100)": selected and self.metric != NLL,
-            "an autoencoder has no KL: its elbo is its reconstruction alone": len(posteriors) > 1,
+            "an autoencoder has no KL: its elbo is its reconstruction alone": len(kinds) > 1,
         }
         return [note for note, holds in notes.items() if holds]
 
