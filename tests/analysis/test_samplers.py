@@ -84,3 +84,23 @@ def test_an_autoencoder_has_no_prior_and_gaussians_need_codes(evaluate, trained,
     task = task_of("task=sample", "sampler=gmm", "components=7")
     with pytest.raises(UserError, match=r"components=7: .* 6 codes"):
         samplers.fitted(task, codes[:6], 0)
+
+
+@pytest.mark.parametrize("posterior", ["vq", "fsq"])
+def test_codes_of_finitely_many_values_are_drawn_as_such(evaluate, trained, posterior):
+    folder = trained("dataset=digits", f"posterior={posterior}", "epochs=2")
+    done = evaluate(folder, "task=sample", "sampler=gmm", "components=2", "n=20")
+    head = load_run(folder).vae.head
+    z = torch.from_numpy(done.npz("samples.npz")["z"])
+    torch.testing.assert_close(head.nearest(z), z)
+    assert "log_density" not in done.npz("samples.npz")
+    with pytest.raises(UserError, match="has no prior to draw from"):
+        evaluate(folder, "task=sample")
+
+
+def test_one_hot_codes_have_no_density_to_fit(evaluate, trained):
+    folder = trained("dataset=digits", "posterior=categorical", "epochs=1")
+    z = evaluate(folder, "task=sample", "n=6").npz("samples.npz")["z"]
+    assert (z.reshape(6, 2, -1).sum(1) == 1).all()
+    with pytest.raises(UserError, match="sampler=gmm: the one-hot codes"):
+        evaluate(folder, "task=sample", "sampler=gmm")

@@ -143,6 +143,18 @@ def test_runs_with_different_monitors_are_compared_by_the_likelihood_they_all_ha
     assert not compare([tmp_path]).has_best  # bounds of another number of codes
 
 
+def test_losses_with_other_weights_are_not_ranked(tmp_path, write_run, measured):
+    for weight in (1.0, 100.0):
+        numbers = measured(1, 9) | {"test/loss": weight}
+        own = {"monitor": "val/loss", "objective__weight": weight}
+        write_run(tmp_path / str(weight), numbers | {"val/loss": weight}, **own)
+    sweep = compare([tmp_path])
+    assert sweep.metric == "test/loss"
+    assert not sweep.has_best
+    assert "losses with another objective.weight cannot be compared" in sweep.notes()
+    assert compare([tmp_path], "reconstruction").has_best
+
+
 def test_several_folders_are_one_table(tmp_path, write_run, measured):
     for name in ("a", "b"):
         write_run(tmp_path / name / "run", measured(1, 2), beta=float(ord(name)))

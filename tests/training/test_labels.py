@@ -81,6 +81,11 @@ def test_a_sample_can_be_of_one_class(make_config, trained, tmp_path):
         find_class(load_run(trained("dataset=digits", "epochs=1")), "7")
 
 
+def test_one_hot_codes_of_a_conditional_model_can_be_sampled(trained):
+    words = ("posterior=categorical", "model.condition_on_labels=true", "epochs=1")
+    assert load_run(trained("dataset=digits", *words)).sample(10, seed=0).isfinite().all()
+
+
 def test_labels_that_the_data_lacks_are_refused(make_config):
     with pytest.raises(UserError, match="condition_on_labels=true: dataset=beta_pdf has no labels"):
         load_data(make_config("dataset=beta_pdf", "model.condition_on_labels=true"))

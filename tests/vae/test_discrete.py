@@ -127,7 +127,10 @@ def categorical(**settings: float) -> CategoricalHead:
 
 def test_one_hot_codes_are_those_of_torch_distributions():
     torch.manual_seed(0)
-    code, prior = torch.randn(B, Z), networks.UniformConfig(name="uniform").build(Z, (4,))
+    code, prior = (
+        torch.randn(B, Z),
+        networks.UniformConfig(name="uniform", categories=3).build(Z, (4,)),
+    )
     posterior = categorical().eval()(code)
     logits = code.view(B, 3, 2).mT.double()  # variable v has the dimensions v, v + 2, v + 4
     plain, noise = OneHotCategorical(logits=logits), torch.randn(50_000, B, Z).double()

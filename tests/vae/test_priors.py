@@ -132,7 +132,7 @@ def test_an_example_does_not_count_for_its_own_density_in_training(kind):
     x[..., :4, :] = x[..., :4, :].round()
     drawn = x.round() if kind == "binary" else x
     prior = networks.ExemplarConfig(name="exemplar", components=5).build(Z, (1, 8, 8))
-    prior.learn_from(examples(drawn))
+    prior.learn_from(examples(drawn)._replace(drawn=kind == "probabilities"))
     # one draw of an example under dynamic binarisation, whose probabilities the exemplars are
     seen = torch.bernoulli(drawn) if kind == "probabilities" else drawn
     z, layer = torch.randn(2, 9, Z), torch.randn(64, Z)
@@ -149,6 +149,24 @@ def test_an_example_does_not_count_for_its_own_density_in_training(kind):
     whole = prior.eval().log_prob(z, simple, seen)
     assert (whole[:, :5] != found[:, :5]).all()
     torch.testing.assert_close(whole, prior.log_prob(z, simple))
+
+
+def test_of_draws_the_likeliest_exemplar_is_left_out_and_never_all():
+    # greys without a 0 or 1: each of the five exemplars could give any picture
+    grey = 0.05 + 0.9 * torch.rand(5, 1, 8, 8)
+    prior = networks.ExemplarConfig(name="exemplar", components=5).build(Z, (1, 8, 8))
+    prior.learn_from(examples(grey)._replace(drawn=True))
+    x = torch.bernoulli(grey)
+    flat, p = x.flatten(1), grey.flatten(1)
+    log_p = torch.distributions.Bernoulli(p).log_prob(flat[:, None]).sum(-1)  # [x, exemplar]
+    assert prior.made_of(x).equal(log_p == log_p.amax(1, keepdim=True))
+    alike = networks.ExemplarConfig(name="exemplar", components=2).build(Z, (1, 8, 8))
+    alike.learn_from(examples(torch.full((2, 1, 8, 8), 0.5)))
+    z, same = torch.randn(1, 2, Z), torch.full((2, 1, 8, 8), 0.5)
+    density = alike.log_prob(
+        z, lambda x: DiagonalGaussian(x.flatten(1)[:, :Z], x.new_zeros(())), same
+    )
+    assert density.isfinite().all()
 
 
 def test_the_volume_of_a_flow_is_that_of_its_jacobian_and_its_inverse_is_exact():

@@ -29,8 +29,8 @@ NEAREST, BLOCK = 3, 1000  # neighbour that sets a radius; images that are compar
 
 
 def psnr(x: Tensor, y: Tensor) -> Tensor:
-    """Compute the peak signal-to-noise ratio 10 log10(1 / MSE) in dB of each pair. -> [N]"""
-    return -10 * (x - y).square().flatten(1).mean(1).log10()
+    """Compute the peak signal-to-noise ratio, -10 log10(MSE), of each pair, at most 100 dB. [N]"""
+    return -10 * (x - y).square().flatten(1).mean(1).clamp(min=1e-10).log10()
 
 
 def ssim(x: Tensor, y: Tensor) -> Tensor:

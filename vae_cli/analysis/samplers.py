@@ -46,9 +46,13 @@ def sample(task: SampleTask, run: TrainedRun, out: Path) -> Report:
         codes, name = run.embed("train").drawn.to(run.device), f"sampler={task.sampler}"
         sampler = fitted(task, codes, seed)
         z, test = sampler.draw(task.n), run.codes.drawn[:1000].to(run.device)
-        more["log_density"] = log_density = sampler.log_prob(test)
         rows["draws"] = f"{task.n:,} from {name}, fitted to {len(codes):,} training codes"
-        rows["log-density"] = f"{float(log_density.mean()):.3f} nats a test code"
+        if run.config.posterior.quantised:  # such codes have no density
+            z = run.vae.head.nearest(z)
+            rows["draws"] += ", moved to the nearest code"
+        else:
+            more["log_density"] = log_density = sampler.log_prob(test)
+            rows["log-density"] = f"{float(log_density.mean()):.3f} nats a test code"
         if run.config.is_generative:
             prior = run.vae.prior.log_prob(test[None], run.vae.encode).mean()
             rows["log-density"] += f"; of prior={run.config.prior.name}: {float(prior):.3f}"

@@ -39,6 +39,8 @@ class EvalConfig(Component):
             yield f"task={self.name} cannot be done with {model}: {self.needs_posterior}"
         if config.model.condition_on_labels and not self.reads_labels:
             yield f"task={self.name} cannot be done with model.condition_on_labels=true"
+        if self.other_data and config.model.condition_on_labels:
+            yield "other_data=true: a conditional model knows the classes of its own data only"
         if self.needs_numbers and config.posterior.one_hot:
             codes = f"the codes of posterior={config.posterior.name} are one-hot vectors"
             yield f"task={self.name} cannot be done: {codes}, which do not vary continuously"
@@ -100,6 +102,9 @@ class SampleTask(EvalConfig):
 
     def problems(self, config: Config) -> Iterator[str]:
         yield from super().problems(config)
+        if self.sampler != "prior" and config.posterior.one_hot:
+            codes = f"the one-hot codes of posterior={config.posterior.name}"
+            yield f"task=sample: sampler={self.sampler}: {codes} have no density; use sampler=prior"
         if self.sampler == "prior" and not config.samples_prior:
             yield (
                 f"task=sample: sampler=prior: model={config.model.name}, a deterministic"

@@ -57,6 +57,7 @@ class PosteriorConfig(Component):
     stops: ClassVar[bool] = False  # log q is known with its parameters stopped, learning by z alone
     factorised: ClassVar[bool] = False  # a product over dimensions, with a KL of each
     one_hot: ClassVar[bool] = False  # codes are one-hot vectors, not vectors of real numbers
+    quantised: ClassVar[bool] = False  # a code has finitely many values
     has_moments: ClassVar[bool] = True  # its mean is exact, not another point that stands for it
 
 
@@ -97,6 +98,7 @@ class GroupsConfig(PosteriorConfig):
 
 @register("posterior", "vq", builds="vae_cli.vae.discrete:VQHead")
 class VQConfig(GroupsConfig):
+    quantised: ClassVar[bool] = True
     group: ClassVar[str] = "code_dim"
     has_density: ClassVar[bool] = False
     of_whole_batch: ClassVar[bool] = True  # several processes cannot share its batch
@@ -110,6 +112,7 @@ class VQConfig(GroupsConfig):
 
 @register("posterior", "fsq", builds="vae_cli.vae.discrete:FSQHead")
 class FSQConfig(PosteriorConfig):
+    quantised: ClassVar[bool] = True
     has_density: ClassVar[bool] = False
     levels: int = Field(ge=2)
 
@@ -194,6 +197,12 @@ class LadderPriorConfig(TwoLayersConfig, PriorConfig):
 @register("prior", "uniform", builds="vae_cli.vae.discrete:Uniform")
 class UniformConfig(PriorConfig):
     one_hot: ClassVar[bool] = True
+    categories: int = Field(ge=2)
+
+    def problems(self, config: "Config") -> Iterator[str]:
+        yield from super().problems(config)
+        if getattr(config.posterior, "categories", self.categories) != self.categories:
+            yield f"prior.categories={self.categories}: must equal posterior.categories"
 
 
 @register("prior", "mixture", builds="vae_cli.vae.priors:Mixture")

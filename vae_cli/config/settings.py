@@ -91,7 +91,8 @@ class Config(Schema):
     @property
     def samples_prior(self) -> bool:
         """Whether draws from the prior are like the codes, so that decoding them gives samples."""
-        return self.is_generative or self.objective.fits_prior
+        fits = self.objective.fits_prior and not self.posterior.quantised
+        return self.is_generative or fits
 
     @property
     def monitored(self) -> str:

@@ -162,7 +162,8 @@ class Images:
 
     def __getitem__(self, index: slice | Tensor) -> Tensor:
         """Decode some images. index: a slice or [B] int64 -> [B, C, H, W] on the device."""
-        rows = torch.arange(len(self.files))[index].tolist()
+        place = index.cpu() if isinstance(index, Tensor) else index
+        rows = torch.arange(len(self.files))[place].tolist()
         squares = [square(self.files[row], self.size, self.channels) for row in rows]
         x = [as_bytes(image, self.channels, self.white) for image in squares]
         return torch.stack(x).to(self.device)

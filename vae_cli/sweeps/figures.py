@@ -57,7 +57,7 @@ def _fitting(sweep: Comparison) -> Iterator[tuple[str, str, str, Callable[..., F
 def _can_draw(run: SavedRun) -> bool:
     """Whether a run has a prior to draw from; True too where only its plug-in would know."""
     with suppress(UserError):  # whoever loads it says what is missing
-        return run.config.is_generative
+        return run.config.samples_prior
     return True
 
 

@@ -49,11 +49,18 @@ class Comparison:
         return {*map(monitored, self.saved)}
 
     @property
+    def weighs(self) -> list[str]:
+        """The settings that vary and make the metric, a loss, another quantity in each run."""
+        parts = ("beta", "objective.", "penalty.", "posterior.commitment")
+        is_loss = self.metric.endswith("loss")
+        return [key for key in self.swept if is_loss and key.startswith(parts)]
+
+    @property
     def has_best(self) -> bool:
         """Whether the first group is the best one: nats of all have one dataset and likelihood."""
         kinds = {run.settings.get("nll_samples") for run in self.saved}  # each is another bound
         one_kind = len(kinds if self.metric == NLL else self.monitors) == 1
-        comparable = not {*self.swept} & {*DENSITIES} and one_kind
+        comparable = not {*self.swept} & {*DENSITIES} and one_kind and not self.weighs
         return comparable and not math.isnan(self.means[self.metric][0])
 
     def label(self, row: Mapping[str, Any], keys: Iterable[str]) -> str:
@@ -71,6 +78,7 @@ class Comparison:
             "mean ± sample standard deviation over seeds": (self.groups["completed"] > 1).any(),
             "* on the Pareto front of KL and reconstruction": self.groups["front"].any(),
             "nats of different datasets or likelihoods cannot be compared": several,
+            f"losses with another {', '.join(self.weighs)} cannot be compared": self.weighs,
             other + ", as here": selected and self.metric == NLL,
             other + " (give them nll_samples=100)": selected and self.metric != NLL,
             "an autoencoder has no KL: its elbo is its reconstruction alone": len(kinds) > 1,

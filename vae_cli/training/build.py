@@ -86,7 +86,8 @@ def fresh_vae(config: Config, data: Data) -> VAE:
     vae = build_vae(config, data.shape, len(data.class_names))
     if config.model.output_bias == "data_mean":
         vae.start_at(*data.mean())
-    vae.learn_from(Examples(len(data.train), lambda count: data.some(count, config.seed)))
+    drawn = data.binarize == "dynamic"
+    vae.learn_from(Examples(len(data.train), lambda count: data.some(count, config.seed), drawn))
     return vae
 
 

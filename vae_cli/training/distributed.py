@@ -88,7 +88,7 @@ class SharedEngine(Engine):
         """Compute the rows of this process; the metrics are those of the whole batch."""
         rows, part = share(len(x), dist.get_rank(), size())
         given = None if labels is None else labels[rows]
-        terms = self.module(x[rows], noise[:, rows], weight, seen[rows], labels=given)
+        terms = self.module(x[rows], noise[:, rows], weight, seen[rows], generator, given)
         means = torch.stack(list(terms.metrics.values()))
         means = means * part if part else torch.zeros_like(means)  # 0 * infinity is not 0
         dist.all_reduce(means)

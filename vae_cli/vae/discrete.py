@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.special import log_ndtr
 
-from vae_cli.config.networks import CategoricalConfig, FSQConfig, PriorConfig, VQConfig
+from vae_cli.config.networks import CategoricalConfig, FSQConfig, UniformConfig, VQConfig
 from vae_cli.vae.posteriors import Code, Encode, Head, Point, Posterior
 from vae_cli.vae.priors import KL, Prior
 
@@ -49,6 +49,10 @@ class VQHead(Head):
 
     def width(self) -> int:
         return self.latent_dim
+
+    def nearest(self, z: Tensor) -> Tensor:
+        nearest: Tensor = self(z).mean
+        return nearest
 
     def forward(self, code: Tensor) -> Point:
         code, vectors, choices = code.float(), [], []
@@ -104,6 +108,9 @@ class FSQHead(Head):
 
     def width(self) -> int:
         return self.latent_dim
+
+    def nearest(self, z: Tensor) -> Tensor:
+        return ((z.clamp(-1, 1) + 1) * self.steps).round() / self.steps - 1
 
     def forward(self, code: Tensor) -> Point:
         bounded = code.float().tanh()
@@ -177,21 +184,17 @@ class CategoricalHead(Head):
 class Uniform(Prior):
     """One-hot variables whose categories are equally probable."""
 
-    def __init__(self, config: PriorConfig, latent_dim: int, shape: tuple[int, ...]) -> None:
+    def __init__(self, config: UniformConfig, latent_dim: int, shape: tuple[int, ...]) -> None:
         super().__init__(config, latent_dim, shape)
-        self.shape = shape
+        self.categories, self.variables = config.categories, latent_dim // config.categories
 
     def log_prob(self, z: Tensor, encode: Encode, x: Tensor | None = None) -> Tensor:
-        variables = z.detach().sum(-1).round()  # each variable's numbers have the sum 1
-        return -variables * (self.latent_dim / variables).log()
+        return z.new_full(z.shape[:-1], -self.variables * math.log(self.categories))
 
     def sample(self, n: int, generator: torch.Generator, encode: Encode) -> Tensor:
-        # the posterior of any x says how many categories there are
-        posterior = encode(torch.zeros(1, *self.shape, device=generator.device))
-        assert isinstance(posterior, Categorical)
-        _, count, variables = posterior.log_p.shape
-        number = torch.randint(count, (n, variables), generator=generator, device=generator.device)
-        return one_hot(number, count, 1).flatten(1)
+        shape, place = (n, self.variables), generator.device
+        number = torch.randint(self.categories, shape, generator=generator, device=place)
+        return one_hot(number, self.categories, 1).flatten(1)
 
     def exact_kl(self, posterior: Posterior) -> KL:
         assert isinstance(posterior, Categorical)

@@ -176,6 +176,10 @@ class Head(nn.Module, ABC):
         self.latent_dim = latent_dim
         self.decoded = latent_dim  # how many dimensions the decoder reads, from the first on
 
+    def nearest(self, z: Tensor) -> Tensor:
+        """Move codes [N, Z] to the nearest that this posterior can have."""
+        return z
+
     @abstractmethod
     def width(self) -> int:
         """Return how wide the raw code is: the encoder's last layer."""

@@ -30,6 +30,7 @@ class Examples(NamedTuple):
 
     size: int  # how many examples there are
     some: Callable[[int], Tensor]  # n -> examples in random order [n, *shape], at most `size`
+    drawn: bool = False  # the examples are probabilities, from which each update draws anew
 
     def exactly(self, count: int) -> Tensor:
         """Return `count` examples in random order, some of them repeatedly where there are fewer.
@@ -193,8 +194,8 @@ class Exemplar(Sum):
 
     Norouzi et al. 2020. The scale is trained with the networks. In training, the density of an
     example's codes leaves out the component that is made of this example, so that codes cannot
-    gather at the exemplars. For this an example is compared with all exemplars: one product of
-    [B, 4 D] and [4 D, C] for D data values, about as much work as a layer of the encoder.
+    gather at the exemplars. For this an example is compared with all exemplars, by products of
+    [B, D] and [D, C] for D data values: about as much work as a layer of the encoder.
     """
 
     exemplars: Tensor  # [C, *shape]; of data that is binarised anew at each step, the probabilities
@@ -202,10 +203,12 @@ class Exemplar(Sum):
     def __init__(self, config: ExemplarConfig, latent_dim: int, shape: tuple[int, ...]) -> None:
         super().__init__(config, latent_dim, shape)
         self.log_scale = nn.Parameter(torch.zeros(()))
+        self.drawn = False
         self.register_buffer("exemplars", torch.full((config.components, *shape), math.nan))
 
     def learn_from(self, examples: Examples) -> None:
         self.exemplars.copy_(examples.exactly(self.count))
+        self.drawn = examples.drawn
 
     def components(self, encode: Encode, chosen: Tensor | slice) -> DiagonalGaussian:
         mean = encode(self.exemplars[chosen]).mean
@@ -215,16 +218,20 @@ class Exemplar(Sum):
         if x is None or not self.training:
             return super().log_weights()
         others = ~self.made_of(x)
+        others |= ~others.any(1, keepdim=True)  # where no other would be left
         return others.log() - others.sum(1, keepdim=True).log()
 
     def made_of(self, x: Tensor) -> Tensor:
-        """Say which exemplar each example is, or a binary draw of. x [B, *shape] -> bool [B, C]."""
-        x, exemplars = x.flatten(1), self.exemplars.flatten(1)
-        zero, one = x == 0, x == 1
-        grey = x * ~(zero | one)
-        # (x - exemplar)^2 over grey values; each 0 where the exemplar is 1, or 1 where it is 0
-        left = [-2 * grey, grey != 0, zero, one]
-        right = [exemplars, exemplars**2, exemplars == 1, exemplars == 0]
-        square = grey.square().sum(1, keepdim=True)
-        distance = square + torch.cat(left, 1) @ torch.cat(right, 1).to(x.dtype).T
+        """Say which exemplar each example is, or is a draw of. x [B, *shape] -> bool [B, C].
+
+        Of draws the exemplar that gives x the largest probability, if it can give x at all.
+        """
+        x, exemplars = x.flatten(1), self.exemplars.flatten(1).to(x.dtype)
+        if self.drawn:
+            one, zero = (p.clamp(min=1e-12).log() for p in (exemplars, 1 - exemplars))
+            log_p = x @ (one - zero).T + zero.sum(1)
+            never = x @ (exemplars == 0).to(x.dtype).T + (1 - x) @ (exemplars == 1).to(x.dtype).T
+            return (log_p >= log_p.amax(1, keepdim=True)) & (never == 0)
+        square = x.square().sum(1, keepdim=True)
+        distance = square + exemplars.square().sum(1) - 2 * x @ exemplars.T
         return distance < 1e-5 * (1 + square)  # as exact as float32 sums are

@@ -8,6 +8,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from vae_cli.config.settings import Config
 from vae_cli.models.networks import Autoencoder
@@ -100,7 +101,7 @@ class VAE(nn.Module):
         code = posterior.sample(noise)
         log_likelihood = self.likelihood.log_prob(x, self.decode(code.z, labels))  # [K, B]
         drawn = Drawn(
-            x, posterior, code, log_likelihood, self.prior, self.encode, labels, generator
+            x, posterior, code, log_likelihood, self.prior, self.encode_aside, labels, generator
         )
         loss, metrics = self.objective(drawn, weight)
         if self.training and posterior.learn is not None:
@@ -126,6 +127,20 @@ class VAE(nn.Module):
         with self._autocast(x.device):
             return self._posterior(x, labels)
 
+    def encode_aside(self, x: Tensor) -> Posterior:
+        """Compute q(z|x) of examples that are no batch of the data, for a prior that encodes.
+
+        BatchNorm normalises them by its running statistics, as in every measurement, and does not
+        count them.
+        """
+        layers = [m for m in self.model.modules() if isinstance(m, _BatchNorm) and m.training]
+        for layer in layers:
+            layer.training = False
+        posterior = self.encode(x)
+        for layer in layers:
+            layer.training = True
+        return posterior
+
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Compute raw likelihood parameters in float32. z [K, B, Z] -> [K, B, *shape].
 
@@ -144,7 +159,7 @@ class VAE(nn.Module):
     @torch.no_grad()
     def draw_prior(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw n codes from the prior, on the generator's device. -> [n, Z]."""
-        return self.prior.sample(n, generator, self.encode)
+        return self.prior.sample(n, generator, self.encode_aside)
 
     def _posterior(self, x: Tensor, labels: Tensor | None = None) -> Posterior:
         posterior: Posterior = self.head(self.model.encode(x, labels))
