@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from vae_cli.data.dataset import Data
-from vae_cli.training.evaluation import VALUES, Codes, InFloat64, evaluate
+from vae_cli.training.evaluation import Codes, InFloat64, evaluate
+from vae_cli.vae.priors import VALUES
 from vae_cli.vae.vae import VAE
 
 Estimate = tuple[float, float]  # a number and its standard error

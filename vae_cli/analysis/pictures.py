@@ -41,14 +41,17 @@ def _inputs(run: TrainedRun, count: int) -> Tensor:
     return run.data().prepare(test.head(count).to(run.device), source)
 
 
+def _again(run: TrainedRun, x: Tensor) -> Tensor:
+    """Reconstruct `_inputs`, of a conditional model with their classes. x [n, *shape] -> like x."""
+    return run.given(run.labels_of(slice(len(x)))).reconstruct(x)
+
+
 def _reconstructions(run: TrainedRun) -> Figure:
     # the run's seed, so the weights that the training started from
     untrained = fresh_vae(run.config, run.data()).to(run.device).eval()
-    before = TrainedRun(run.folder, run.config, untrained, epoch=0)
+    before = TrainedRun(run.folder, run.config, untrained, 0, run.data())
     x, curves = _inputs(run, 10 if run.has_images else 8), run.curves
-    labels = run.labels_of(slice(len(x)))
-    pair = (model.given(labels).reconstruct(x) for model in (before, run))
-    table = torch.stack([x, *pair])
+    table = torch.stack([x, _again(before, x), _again(run, x)])
     names = ("original", "before training", "after training")
     if run.has_images:
         return figures.sheet(table, "Reconstructions", curves, rows=names)
@@ -57,8 +60,7 @@ def _reconstructions(run: TrainedRun) -> Figure:
 
 def _residuals(run: TrainedRun) -> Figure:
     x, title = _inputs(run, 8), "Reconstruction minus original, in the units of the data"
-    again = run.given(run.labels_of(slice(len(x)))).reconstruct(x)
-    return figures.sheet((again - x)[:, None], title, None)
+    return figures.sheet((_again(run, x) - x)[:, None], title, None)
 
 
 def samples(
@@ -231,8 +233,7 @@ class Pictures(Observer):
             return
         with evaluating(state.measured):
             x = _inputs(run, 10)
-            again = run.given(run.labels_of(slice(len(x)))).reconstruct(x)
-            tables = {"reconstructions": torch.stack([x, again])}
+            tables = {"reconstructions": torch.stack([x, _again(run, x)])}
             if training.config.samples_prior:
                 tables["samples"] = run.sample(64, run.config.seed).unflatten(0, (8, 8))
         for tag, table in tables.items():

@@ -7,7 +7,6 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from zipfile import is_zipfile
 
@@ -159,7 +158,7 @@ def read_network(path: Path, x: Tensor) -> Network:
         if (features := network(x)).ndim != 2 or len(features) != len(x):
             raise ValueError(f"it gives {list(features.shape)}, which must be [{len(x)}, D]")
         return network
-    except Exception as error:
+    except Exception as error:  # of whatever kind: another program wrote the file
         wanted = f"a network (.pt2 of torch.export, or TorchScript) for images {list(x.shape)}"
         raise UserError(f"features={path}: must be {wanted}: {one_line(error)}") from error
 
@@ -179,7 +178,7 @@ def run(task: QualityTask, run: TrainedRun, out: Path) -> Report:
         pairs.append(torch.stack([psnr(x, y), psnr(x, y) if small else ssim(x, y)]).cpu())
     ratio, similarity = torch.cat(pairs, 1).double().mean(1).tolist()
     # E[x|z] is compared with the grey images, of which dynamic binarisation draws black and white
-    plain = replace(data, binarize="none") if data.binarize == "dynamic" else data
+    plain = data.undrawn
     count, own = min(task.num_samples, len(data.test)), task.features == "classifier"
     lack = "" if run.config.samples_prior else "a deterministic autoencoder has no prior"
     if count <= NEAREST:

@@ -53,9 +53,9 @@ def sample(task: SampleTask, run: TrainedRun, out: Path) -> Report:
         else:
             more["log_density"] = log_density = sampler.log_prob(test)
             rows["log-density"] = f"{float(log_density.mean()):.3f} nats a test code"
-        if run.config.is_generative:
-            prior = run.vae.prior.log_prob(test[None], run.vae.encode).mean()
-            rows["log-density"] += f"; of prior={run.config.prior.name}: {float(prior):.3f}"
+            if run.config.is_generative:
+                prior = run.vae.prior.log_prob(test[None], run.vae.encode).mean()
+                rows["log-density"] += f"; of prior={run.config.prior.name}: {float(prior):.3f}"
     label = find_class(run, task.label)
     walk, figure = pictures.samples(run, z, name, label)
     return drawn(out / "samples", walk | more, figure, rows)
@@ -130,7 +130,8 @@ def _two_stage(steps: int, codes: Tensor, seed: int, source: torch.Generator) ->
         return torch.randn(shape, generator=source, device=codes.device)
 
     def loss(z: Tensor) -> Tensor:
-        return Terms(*vae(z, normal(*vae.noise_shape(len(z))), weight)).loss
+        terms: Terms = vae(z, normal(*vae.noise_shape(len(z))), weight)
+        return terms.loss
 
     _learn(vae, loss, codes, steps, source)
     sigma = vae.likelihood.get_buffer("variance").sqrt()

@@ -24,7 +24,7 @@ class Split:
     """Examples for training, validation or test."""
 
     x: "Tensor | Images | FixedDraw"  # [N, *shape], uint8 (0 to 255 for 0 to 1) or float32
-    labels: Tensor | None = None  # [N] int64, for pictures and measures only
+    labels: Tensor | None = None  # [N] int64, for pictures, measures and conditional models
     parameters: dict[str, Tensor] | None = None  # name -> [N], what an example was made from
 
     def __len__(self) -> int:
@@ -32,7 +32,8 @@ class Split:
 
     @property
     def known(self) -> dict[str, Tensor]:
-        """What is known of each example, name -> [N]: class, and what it was made from."""
+        """Give the known facts of the examples by name, each [N]: the class, and the numbers that
+        an example was made from."""
         return ({} if self.labels is None else {"class": self.labels}) | (self.parameters or {})
 
     def batches(self, order: Tensor | None, size: int) -> Iterator[Tensor]:
@@ -147,6 +148,11 @@ class Data:
             "digest": self.digest,
         }
 
+    @property
+    def undrawn(self) -> "Data":
+        """These data without a dynamic draw: its probabilities stand in place of 0 and 1."""
+        return replace(self, binarize="none") if self.binarize == "dynamic" else self
+
     def to(self, device: torch.device) -> "Data":
         """Return a copy on a device."""
         val = None if self.val is None else self.val.to(device)
@@ -186,8 +192,7 @@ class Data:
         source = generator(torch.device("cpu"), seed, "examples")
         index = torch.randperm(len(self.train), generator=source)[:count]
         raw = self.train.take(index.to(self.train.x.device)).x[:]
-        plain = replace(self, binarize="none") if self.binarize == "dynamic" else self
-        return plain.prepare(raw.cpu(), source)
+        return self.undrawn.prepare(raw.cpu(), source)
 
     def value_range(self) -> tuple[float, float]:
         """Return the smallest and largest value of the training set, as a network sees them."""
@@ -202,12 +207,11 @@ class Data:
 
         Of images on the disk, MEAN_OF that are spread over all. A dynamic draw: its probability.
         """
-        plain = replace(self, binarize="none") if self.binarize == "dynamic" else self
         step = 1 if isinstance(self.train.x, Tensor) else math.ceil(len(self.train) / MEAN_OF)
         some = torch.arange(0, len(self.train), step, device=self.train.x.device)
         total = torch.zeros(self.shape, dtype=torch.float64)
         for raw in self.train.batches(some, 100):
-            total += plain.prepare(raw, torch.Generator()).cpu().sum(0, dtype=torch.float64)
+            total += self.undrawn.prepare(raw, torch.Generator()).cpu().sum(0, dtype=torch.float64)
         return total / len(some), len(some)
 
 

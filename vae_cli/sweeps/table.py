@@ -21,8 +21,8 @@ Cells = dict[str, float | int | str]  # flat settings
 PRESET = "experiment"  # a config group without a node: only a command line names its choice
 SEED = "seed"  # runs that differ in nothing else are one group
 RATE, DISTORTION, ACTIVE = "test/kl", "test/reconstruction", "test/active_units"
-# the loss is left out of tables: with another beta it is another quantity
 NLL = "test/nll"  # of runs whose nll_samples is not 0: compares runs of any objective
+# the loss is left out of tables: with another beta it is another quantity
 TEST_METRICS = (NLL, "test/bound", "test/elbo", DISTORTION, RATE, ACTIVE)
 # between values of these, nats cannot be compared
 DENSITIES = ("dataset.name", "dataset.binarize", "likelihood.name")
@@ -103,14 +103,8 @@ def compare(folders: Sequence[Path], metric: str | None = None) -> Comparison:
     swept = [key for key in varied(settings, given) if key != SEED]
     metrics = sorted({key for result in results for key in result if "/" in key})
     metrics = list(dict.fromkeys([*(m for m in TEST_METRICS if m in metrics), *metrics]))
-    done = [result for result in results if result["status"] == "completed"]
-    if (
-        done
-        and all(NLL in result for result in done)
-        and len({monitored(run) for run, _ in found}) > 1
-    ):
-        metric = metric or NLL
-    chosen = _deciding(metric, metrics, [run for run, _ in found])
+    done = [NLL in result for result in results if result["status"] == "completed"]
+    chosen = _deciding(metric, metrics, [run for run, _ in found], bool(done) and all(done))
     last = ["epochs", "seconds", "status", "error", "folder"]
     columns = [*dict.fromkeys([*swept, SEED, *metrics, *last])]  # epochs may be swept
     runs = DataFrame([r | v for r, v in zip(results, settings, strict=True)], columns=columns)
@@ -160,9 +154,17 @@ def monitored(run: SavedRun) -> str:
     return str(run.summary.get("monitor") or run.settings.get("monitor") or default)
 
 
-def _deciding(metric: str | None, metrics: Sequence[str], runs: Sequence[SavedRun]) -> str:
-    """The full name of the metric that decides the order. Raises UserError where no run has it."""
-    name = metric or mode(map(monitored, runs)).rpartition("/")[2]
+def _deciding(
+    metric: str | None, metrics: Sequence[str], runs: Sequence[SavedRun], have_nll: bool
+) -> str:
+    """The full name of the metric that decides the order. Raises UserError where no run has it.
+
+    have_nll: all completed runs have NLL, which decides where their own metrics differ.
+    """
+    monitors = [*map(monitored, runs)]
+    if metric is None and have_nll and len({*monitors}) > 1:
+        return NLL
+    name = metric or mode(monitors).rpartition("/")[2]
     names = [name, *(f"{split}/{name}" for split in ("test", "latent", "val", "train"))]
     if metric is None or {*names} & {*metrics}:
         return next((n for n in names if n in metrics), names[1])

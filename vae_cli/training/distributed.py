@@ -19,6 +19,7 @@ from vae_cli.runs.interrupt import Interrupt
 from vae_cli.training.state import TrainState
 from vae_cli.training.step import Engine
 from vae_cli.vae.objectives import Terms, Weight
+from vae_cli.vae.vae import BATCH_NORMS
 
 Result = TypeVar("Result")
 
@@ -71,7 +72,7 @@ class SharedEngine(Engine):
         super().__init__(state, data, config, self.shared_loss)
         if data.train.x.device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(state.vae)
-        elif any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in state.vae.modules()):
+        elif any(isinstance(m, BATCH_NORMS) for m in state.vae.modules()):
             say("warning: on a CPU, BatchNorm normalises the rows of each process apart")
         self.module = DistributedDataParallel(state.vae)
         self.parent = os.getppid()

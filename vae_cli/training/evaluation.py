@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +13,11 @@ from tqdm import tqdm
 from vae_cli.data.dataset import Data, Split, generator
 from vae_cli.vae.likelihoods import Likelihood
 from vae_cli.vae.objectives import Weight
+from vae_cli.vae.priors import VALUES
 from vae_cli.vae.vae import VAE
 
 BATCH = 250  # fixed: the noise, and with it the numbers, depend on the seed alone; a loss that is
 # no mean over examples is measured in the training's batches, so that it compares with training
-VALUES = 2**22  # numbers that are kept at a time: memory does not grow with N or K
 ACTIVE_VARIANCE = 0.01  # of a posterior mean over the data (Burda et al. 2016, section 5.2)
 
 
@@ -95,8 +95,7 @@ def trouble(evaluation: Evaluation, vae: VAE, data: Data, split: Split, seed: in
     names = [name for name, number in evaluation.metrics.items() if not math.isfinite(number)]
     if not names:
         return ""
-    if data.binarize == "dynamic":  # examples as they were measured
-        split, data = data.fixed(split, seed), replace(data, binarize="none")
+    split, data = data.fixed(split, seed), data.undrawn  # examples as they were measured
     causes: list[int] = []
     for index in range(len(split)):
         one = split.take(torch.tensor([index], device=split.x.device))

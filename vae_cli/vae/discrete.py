@@ -47,9 +47,6 @@ class VQHead(Head):
         self.register_buffer("sums", self.codes.clone())
         self.register_buffer("counts", torch.ones(shape[:2]))
 
-    def width(self) -> int:
-        return self.latent_dim
-
     def nearest(self, z: Tensor) -> Tensor:
         nearest: Tensor = self(z).mean
         return nearest
@@ -106,16 +103,12 @@ class FSQHead(Head):
         super().__init__(config, latent_dim)
         self.steps = (config.levels - 1) / 2
 
-    def width(self) -> int:
-        return self.latent_dim
-
     def nearest(self, z: Tensor) -> Tensor:
         return ((z.clamp(-1, 1) + 1) * self.steps).round() / self.steps - 1
 
     def forward(self, code: Tensor) -> Point:
         bounded = code.float().tanh()
-        level = ((bounded + 1) * self.steps).round() / self.steps - 1
-        return Point(bounded + (level - bounded).detach())
+        return Point(bounded + (self.nearest(bounded) - bounded).detach())
 
 
 class Categorical(Posterior):
@@ -166,9 +159,6 @@ class CategoricalHead(Head):
         super().__init__(config, latent_dim)
         self.config = config
         self.register_buffer("updates", torch.tensor(0))
-
-    def width(self) -> int:
-        return self.latent_dim
 
     def forward(self, code: Tensor) -> Categorical:
         config, temperature = self.config, None

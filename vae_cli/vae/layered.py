@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from vae_cli.config.networks import FlowConfig, IAFConfig, LadderConfig, LadderPriorConfig
 from vae_cli.models.kernels import linear
 from vae_cli.models.networks import ACTIVATIONS, layers
-from vae_cli.vae.posteriors import LOG_2PI, Code, DiagonalGaussian, Encode, Head, Posterior
+from vae_cli.vae.posteriors import Code, DiagonalGaussian, Encode, Head, Posterior
 from vae_cli.vae.priors import Prior, StandardNormal
 
 FORGET_BIAS = 2.0  # at first a step of the flow keeps sigmoid(2) = 0.88 of each code
@@ -214,6 +214,7 @@ class Flow(Prior):
 
     def __init__(self, config: FlowConfig, latent_dim: int, shape: tuple[int, ...]) -> None:
         super().__init__(config, latent_dim, shape)
+        self.base = StandardNormal(config, latent_dim, shape)
         width, self.layers = config.hidden_size, nn.ModuleList()
         changed = (torch.arange(latent_dim) + torch.arange(config.layers)[:, None]) % 2
         self.register_buffer("changed", changed.float(), persistent=False)
@@ -237,10 +238,10 @@ class Flow(Prior):
             shift, log_scale = self._change(number, z)
             z = (z - shift) * (-log_scale).exp()
             log_volume = log_volume + log_scale.sum(-1)
-        return -0.5 * (z**2 + LOG_2PI).sum(-1) - log_volume
+        return self.base.log_prob(z, encode) - log_volume
 
     def sample(self, n: int, generator: torch.Generator, encode: Encode) -> Tensor:
-        z = torch.randn((n, self.latent_dim), generator=generator, device=generator.device)
+        z = self.base.sample(n, generator, encode)
         for number in range(len(self.layers)):
             shift, log_scale = self._change(number, z)
             z = z * log_scale.exp() + shift

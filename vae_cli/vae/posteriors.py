@@ -180,9 +180,10 @@ class Head(nn.Module, ABC):
         """Move codes [N, Z] to the nearest that this posterior can have."""
         return z
 
-    @abstractmethod
     def width(self) -> int:
-        """Return how wide the raw code is: the encoder's last layer."""
+        """Return how wide the raw code is, the encoder's last layer: a number for each dimension
+        unless a head needs more."""
+        return self.latent_dim
 
     @abstractmethod
     def forward(self, code: Tensor) -> Posterior:
@@ -212,9 +213,6 @@ class FullGaussianHead(Head):
 
 class PointHead(Head):
     """The code itself."""
-
-    def width(self) -> int:
-        return self.latent_dim
 
     def forward(self, code: Tensor) -> Point:
         return Point(code.float())

@@ -21,7 +21,7 @@ from vae_cli.config.networks import (
 from vae_cli.console import say
 from vae_cli.vae.posteriors import LOG_2PI, DiagonalGaussian, Encode, Posterior
 
-VALUES = 2**22  # numbers that are computed at a time: memory does not grow with K and B
+VALUES = 2**22  # numbers that are computed at a time: memory does not grow with examples or codes
 EDGE = 0.01  # how far within the range of the data a pseudo-input starts, as a share of it
 
 

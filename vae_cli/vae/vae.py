@@ -8,7 +8,6 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from vae_cli.config.settings import Config
 from vae_cli.models.networks import Autoencoder
@@ -17,6 +16,9 @@ from vae_cli.vae.objectives import Drawn, Objective, Terms, Weight
 from vae_cli.vae.posteriors import Head, Posterior
 from vae_cli.vae.priors import Examples, Prior
 from vae_cli.vae.regularizers import Coded, Penalty
+
+# layers that normalise by the batch in training, and by running statistics otherwise
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class VAE(nn.Module):
@@ -106,20 +108,17 @@ class VAE(nn.Module):
         loss, metrics = self.objective(drawn, weight)
         if self.training and posterior.learn is not None:
             posterior.learn(noise)
-        if posterior.cost is not None:
-            loss, whole = loss + posterior.cost, metrics["loss"] + posterior.cost.detach()
-            metrics = metrics | {"loss": whole}
-        metrics = metrics | posterior.metrics
+        costs, metrics = [posterior.cost], metrics | posterior.metrics
         if self.penalty.weight:
-            encode, decode = (
-                partial(self._posterior, labels=labels),
-                partial(self.mean, labels=labels),
-            )
+            encode = partial(self._posterior, labels=labels)
+            decode = partial(self.mean, labels=labels)
             at = Coded(seen, posterior.mean, encode, decode, self.model.decoder, generator)
             term = self.penalty.term(at)
-            cost = self.penalty.weight * term
+            costs.append(self.penalty.weight * term)
+            metrics = metrics | {"penalty": term.detach()}
+        for cost in (cost for cost in costs if cost is not None):
             loss, whole = loss + cost, metrics["loss"] + cost.detach()
-            metrics = metrics | {"loss": whole, "penalty": term.detach()}
+            metrics = metrics | {"loss": whole}
         return Terms(loss, metrics)
 
     def encode(self, x: Tensor, labels: Tensor | None = None) -> Posterior:
@@ -133,7 +132,7 @@ class VAE(nn.Module):
         BatchNorm normalises them by its running statistics, as in every measurement, and does not
         count them.
         """
-        layers = [m for m in self.model.modules() if isinstance(m, _BatchNorm) and m.training]
+        layers = [m for m in self.model.modules() if isinstance(m, BATCH_NORMS) and m.training]
         for layer in layers:
             layer.training = False
         posterior = self.encode(x)
