@@ -213,8 +213,10 @@ def test_a_sweep_leaves_a_run_a_job_and_skips_them_the_next_time(
     assert len(fake_training) == 6
     names = sorted(folder.name for folder in fake_training)
     assert names[:2] == ["beta=0.5,seed=0", "beta=0.5,seed=1"]
-    assert "job 1/6 beta=0.5,seed=0: test elbo 0.500" in done.stdout
-    assert "not finite" in done.stderr
+    before, after, *_ = done.stdout.splitlines()
+    assert before == "job 1/6 beta=0.5,seed=0"
+    assert after.startswith(f"{before}: test elbo 0.500")
+    assert "job 3/6 beta=3,seed=0: failed: the loss is not finite\n" in done.stdout
     assert (tmp_path / "all" / "sweep.csv").exists()
     assert read_summary(tmp_path / "all" / "beta=1,seed=1")["swept"] == ["beta", "seed"]
     assert vae_train_here(*line).returncode == 1
@@ -230,10 +232,23 @@ def test_a_stopped_job_ends_the_sweep(vae_train_here, fake_training, beta, code)
     assert "test/elbo" in done.stdout  # the report on what there is
 
 
-def test_the_jobs_of_a_sweep_can_be_dry_runs(vae_train_here, tmp_path):
-    done = vae_train_here("-m", *TINY, "dry_run=true", "model.latent_dim=2,3")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("nothing was kept") == 2
+def test_a_sweep_is_previewed_as_a_list_of_its_jobs(vae_train_here, tmp_path):
+    line = ("-m", "dataset=digits", "model.latent_dim=2,3")
+    titles = ["job 1/2 latent_dim=2", "job 2/2 latent_dim=3"]
+    listed = vae_train_here(*line, "--cfg", "job")
+    assert listed.stdout.splitlines() == [
+        "2 jobs of vae-train dataset=digits",
+        *(f"  {title}" for title in titles),
+    ]
+    tried = vae_train_here(*line, "dry_run=true")
+    assert tried.returncode == 0, tried.stderr
+    _, *rows, last = tried.stdout.splitlines()
+    for row, title, parameters in zip(rows, titles, ("17,476", "17,862"), strict=True):
+        assert row.startswith(f"  {title}: parameters {parameters}, memory")
+    assert "nothing was kept" in last
+    search = vae_train_here("-m", "sweep=search", "dataset=digits", "--cfg", "job")
+    assert "30 trials of vae-train" in search.stdout
+    assert "  batch_size: 64, 128, 256\n" in search.stdout
     assert list(tmp_path.iterdir()) == []
 
 

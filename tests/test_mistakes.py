@@ -36,7 +36,8 @@ BEFORE_TORCH = [
     ("-m beta=1,-2", "beta=-2"),
     ("-m seed=0,1,0", "seed=0"),
     ("-m resume=run beta=1,2", "resume"),
-    ("-m beta=1 --cfg job", "--cfg"),
+    ("-m", "nothing is swept"),
+    ("-m beta=1", "nothing is swept"),
     # YAML of one's own
     ("--config-dir nowhere", "--config-dir"),
     ("--config-name nowhere", "--config-name"),

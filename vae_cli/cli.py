@@ -27,6 +27,7 @@ from vae_cli.console import UserError, say, table
 from vae_cli.runs import resume, saved
 from vae_cli.runs.files import locked
 from vae_cli.runs.interrupt import signals_interrupt
+from vae_cli.sweeps import jobs
 from vae_cli.sweeps.launch import Forgiving, answer, run_job, run_sweep, through_hydra
 from vae_cli.sweeps.plan import plan_sweep
 
@@ -111,8 +112,8 @@ def _train(argv: Sequence[str]) -> int:
         return 0
     if args.hydra_help or args.info or args.shell_completion:
         return through_hydra(argv, lambda cfg: None)
-    if args.multirun and (args.cfg or int(os.environ.get("WORLD_SIZE", "1")) > 1):
-        raise UserError("-m: --cfg shows one run, and several processes (torchrun) share one")
+    if args.multirun and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("-m: several processes (torchrun) share one run; leave out -m")
     signals_interrupt()
     args.switches = [w for w in argv if w not in (*args.overrides, "-m", "--multirun")]
     return _sweep(args) if args.multirun else _single(args)
@@ -183,13 +184,10 @@ def _rank() -> int:
 
 
 def _sweep(args: Namespace) -> int:
-    """Check all jobs of a sweep, or the space of a search, then do what is left of it."""
+    """Check all jobs of a sweep, or the space of a search, then list them or do what is left."""
     sweep = plan_sweep(args.overrides, args.config_name or "config", args.config_dir)
-    if not any(job.config.dry_run for job in sweep.jobs):
-        return run_sweep(sweep, args.switches)
-    for job in sweep.jobs:
-        import_module("vae_cli.training.dry_run").dry_run(job.config)
-    return 0
+    dry_run = any(job.config.dry_run for job in sweep.jobs)
+    return jobs.preview(sweep, dry_run) if args.cfg or dry_run else run_sweep(sweep)
 
 
 # ------------------------------------------------------------------------- vae-eval, vae-report

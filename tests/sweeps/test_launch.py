@@ -1,11 +1,14 @@
 """Sweeps through Hydra's own multirun: with fake jobs, and twice with real ones."""
 
+import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from vae_cli.runs.saved import read_metrics, read_summary
 from vae_cli.sweeps import launch
+from vae_cli.sweeps.jobs import outcome
 from vae_cli.sweeps.plan import Job, plan_sweep
 
 QUICK = ("dataset=digits", "figures=none", "image_every=0", "epochs=1")
@@ -98,10 +101,57 @@ def test_a_search_trains_prunes_and_reports(vae_train_here):
     assert "best: trial" in done.stdout
 
 
-def test_a_line_says_how_a_job_ended(measured, make_config, tmp_path):
-    job = Job(0, [], {"beta": "1", "model.latent_dim": "2"}, make_config(), tmp_path)
-    done = {"status": "completed", "metrics": measured(1.5, 20), "seconds": 1.54}
-    line = "beta=1,latent_dim=2: test elbo -21.500, reconstruction 20.000, kl 1.500, 1.5 s"
-    assert job.outcome(done) == line
-    failed = {"status": "failed", "epochs": 2, "error": "RunFailed: not finite"}
-    assert job.outcome(failed).endswith(": failed, 2/20: RunFailed: not finite")
+def test_a_line_says_how_a_job_ended(measured, make_config, tmp_path, write_run):
+    job = Job(0, [], {"beta": "1"}, make_config(), tmp_path)
+    assert outcome(job, False, ["vae-train: dataset.path=x: no such folder"]) == (
+        "failed: dataset.path=x: no such folder"
+    )
+    write_run(tmp_path, measured(1.5, 20))
+    line = "test elbo -21.500, reconstruction 20.000, kl 1.500, 1.5 s"
+    assert outcome(job, False, ["epoch 1/1"]) == line
+    warned = outcome(job, False, ["warning: dark", "epoch 1/1", "warning: cold"])
+    assert warned == f"{line}; 2 warnings in {tmp_path}/console.log"
+    write_run(tmp_path, status="failed", epochs=2, error="RunFailed: not finite")
+    assert outcome(job, False, []) == "failed, 2/20, 1.5 s: RunFailed: not finite"
+
+
+@pytest.mark.usefixtures("vae_train_here")
+def test_what_a_job_prints_is_kept_in_its_folder_unless_it_is_asked_for(monkeypatch, capsys):
+    def run_job(config, folder, observers=(), swept=()):
+        print(f"epoch 1/1 of {config.beta}")
+        print("vae-train: dataset.path=x: no such folder", file=sys.stderr)
+        return launch.USAGE_ERROR
+
+    monkeypatch.setattr(launch, "run_job", run_job)
+    for asked in ([], ["quiet=false"]):
+        folder = f"shown={len(asked)}"
+        assert run("beta=1,2", *asked, f"hydra.sweep.dir={folder}") == 1
+        captured = capsys.readouterr()
+        lines = captured.out.splitlines()
+        if asked:
+            assert lines[1] == "epoch 1/1 of 1.0"
+            assert captured.err.count("no such folder") == 2
+            continue
+        assert lines[:3] == [
+            "job 1/2 beta=1",
+            "job 1/2 beta=1: failed: dataset.path=x: no such folder",
+            "job 2/2 beta=2",
+        ]
+        assert "no such folder" not in captured.err
+        assert "epoch 1/1 of 2.0" in Path(folder, "beta=2", "console.log").read_text()
+
+
+@pytest.mark.usefixtures("vae_train_here")
+def test_what_a_worker_has_to_say_is_printed_where_the_sweep_was_started(
+    fake_job, capsys, monkeypatch
+):
+    monkeypatch.setattr(launch, "launched", partial(as_worker, launch.launched))
+    assert run("beta=1,2", "hydra.sweep.dir=all") == 0
+    titles = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()[:4]]
+    assert titles == ["job 1/2 beta=1"] * 2 + ["job 2/2 beta=2"] * 2
+    assert not Path("all/lines.txt").exists()
+
+
+def as_worker(launched, sweep, process, cfg):
+    """Do a job as the process that a launcher starts for it."""
+    return launched(sweep, process + 1, cfg)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vae_cli.config.compose import config_dir
+from vae_cli.config.compose import config_dir, settings_of
 from vae_cli.console import UserError
 from vae_cli.sweeps.plan import folder_name, given_keys, plan_sweep, short_names
 
@@ -49,8 +49,8 @@ def test_texts_that_are_swept_are_what_was_typed(typed, expected):
     for sweep in (plan(f"data_dir={typed}"), plan_sweep(["sweep=days"], extra_dir="own")):
         assert [job.config.data_dir for job in sweep.jobs] == expected
         assert sweep.jobs[0].swept == {"data_dir": expected[0]}
-        again = plan_sweep(sweep.jobs[1].overrides, extra_dir="own")  # as a saved run repeats them
-        assert again.jobs[0].config.data_dir == expected[1]
+        again = settings_of("config", sweep.jobs[1].overrides, "own")  # as a saved run repeats them
+        assert again.data_dir == expected[1]
     Path("own/sweep/days.yaml").write_text(preset.replace(repr(typed), "2024_01_15"))
     with pytest.raises(UserError, match="params: data_dir=20240115: not clearly a text in YAML"):
         plan_sweep(["sweep=days"], extra_dir="own")
@@ -131,6 +131,9 @@ def test_a_sweep_that_begins_says_what_is_left_and_notes_its_jobs(make_config, w
     assert "3 jobs: 1 are finished, 1 go on, 1 begin" in capsys.readouterr().err
     assert [job["folder"] for job in jobs["jobs"]] == ["done", "half", "beta=4"]
     assert jobs["command"] == ["vae-train", "-m", "beta=1,2,4", "hydra.sweep.dir=all"]
+    Path("own").mkdir()
+    again = plan_sweep(["beta=1,2"], extra_dir="own").command
+    assert again == ["vae-train", "-m", "--config-dir=own", "beta=1,2"]
     assert [job["swept"] for job in jobs["jobs"]] == [{"beta": value} for value in "124"]
 
 

@@ -5,11 +5,12 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -19,9 +20,10 @@ from vae_cli.config.compose import quoted
 from vae_cli.config.registry import config_dir
 from vae_cli.config.settings import Config
 from vae_cli.console import RunFailed, UserError, one_line
-from vae_cli.runs import resume, saved
+from vae_cli.runs import resume
 from vae_cli.runs.files import LOCK, locked
 from vae_cli.runs.interrupt import Interrupted
+from vae_cli.sweeps import jobs
 from vae_cli.sweeps.plan import Sweep
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 FAILED, USAGE_ERROR, INTERRUPTED, TERMINATED = 1, 2, 130, 143  # exit codes
 STOPPED = (INTERRUPTED, TERMINATED)
+LINES = "lines.txt"  # in the folder of a sweep, while it goes on: what its workers have to say
 log = logging.getLogger(__name__)
 
 
@@ -90,7 +93,8 @@ def run_job(
                     pictures = [Pictures()]
                 train(config, folder, [*pictures, *observers], swept)
             except (UserError, KeyboardInterrupt):
-                if {item.name for item in folder.iterdir()} <= {".hydra", "train.log", LOCK}:
+                ours = {".hydra", "train.log", jobs.CONSOLE, LOCK}
+                if ours.issuperset(item.name for item in folder.iterdir()):
                     shutil.rmtree(folder)  # no run began in it
                 raise
         return 0
@@ -123,43 +127,93 @@ def through_hydra(arguments: Sequence[str], job: Callable[[DictConfig], object])
     return 0
 
 
+def quietly(work: Callable[[], int], folder: Path, shown: bool) -> tuple[int, list[str]]:
+    """Let a job print into console.log in its folder, or, if `shown`, on the terminal.
+
+    Returns its exit code and the lines in console.log.
+    """
+    if shown:
+        return work(), []
+    with (folder / jobs.CONSOLE).open("a+") as file:
+        start, stream = file.tell(), cast(TextIO, Forgiving(file))
+        with redirect_stdout(stream), redirect_stderr(stream):
+            code = work()
+        file.seek(start)
+        return code, file.read().splitlines()
+
+
+@contextmanager
+def followed(path: Path) -> Iterator[None]:
+    """Print what workers append to a file, wherever they run, until the block ends."""
+    path.write_text("")
+    ended = Event()
+
+    def follow() -> None:
+        with path.open() as file:
+            is_last = False
+            while not is_last:
+                is_last = ended.wait(0.3)
+                if text := file.read():
+                    print(text, end="", flush=True)
+
+    thread = Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        path.unlink(missing_ok=True)
+
+
 def launched(sweep: Sweep, process: int, cfg: DictConfig) -> int:
-    """Train the job that Hydra names, if it is unfinished. process: the sweep's own number."""
+    """Train the job that Hydra names, if it is unfinished. process: the sweep's own number.
+
+    Prints a line before and a line after the job, and nothing between them unless asked.
+    """
     job = sweep.jobs[HydraConfig.get().job.num]
     if job.is_finished:
         return 0
-    if os.getpid() == process:
-        code = run_job(job.config, job.folder, swept=sweep.swept)
-        if code in STOPPED:
-            raise Interrupted("", by_signal=code == TERMINATED)  # ends the sweep
-    else:  # the output of several jobs at once would mix on a terminal
-        if str(HydraConfig.get().launcher._target_).endswith(".LocalLauncher"):
-            os.environ.setdefault("OMP_NUM_THREADS", "1")  # all jobs run at once: see `be_polite`
-        path = job.folder / "console.log"
-        with path.open("a") as file, redirect_stdout(file), redirect_stderr(file):
-            code = run_job(job.config, job.folder, swept=sweep.swept)
-    if summary := saved.read_summary(job.folder):
-        print(f"job {job.number + 1}/{len(sweep.jobs)} {job.outcome(summary)}", flush=True)
+    is_worker, title = os.getpid() != process, jobs.title(sweep, job)
+
+    def tell(line: str) -> None:
+        if not is_worker:
+            print(line, flush=True)
+        else:
+            with (sweep.folder / LINES).open("a") as file:
+                file.write(line + "\n")
+
+    if is_worker and str(HydraConfig.get().launcher._target_).endswith(".LocalLauncher"):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # all jobs run at once: see `be_polite`
+    tell(title)
+    work = partial(run_job, job.config, job.folder, swept=sweep.swept)
+    # the output of several jobs at once would mix on a terminal
+    code, lines = quietly(work, job.folder, sweep.shows_jobs and not is_worker)
+    tell(f"{title}: {jobs.outcome(job, code == USAGE_ERROR, lines)}")
+    if code in STOPPED and not is_worker:
+        raise Interrupted("", by_signal=code == TERMINATED)  # ends the sweep
     return code
 
 
-def run_sweep(sweep: Sweep, switches: Sequence[str] = ()) -> int:
-    """Do what is left of a sweep and print its report. switches: --config-dir DIR and the like."""
+def run_sweep(sweep: Sweep) -> int:
+    """Do what is left of a sweep and print its report."""
 
     def train_trial(
         config: Config, overrides: list[str], folder: Path, observers: "Sequence[Observer]"
     ) -> int:
         codes: list[int] = []
         task = partial(run_job, config, folder, observers, sweep.swept)
-        words = [*switches, *overrides, f"hydra.run.dir={quoted(folder)}"]
-        code = through_hydra(words, lambda cfg: codes.append(task()))
+        words = [*sweep.switches, *overrides, f"hydra.run.dir={quoted(folder)}"]
+        work = partial(quietly, task, folder, sweep.shows_jobs)
+        code = through_hydra(words, lambda cfg: codes.append(work()[0]))
         return max([code, *codes])
 
     with sweep.begun():
         try:
             if sweep.search is None:
                 task = partial(launched, sweep, os.getpid())
-                code = through_hydra([*switches, *sweep.arguments], task)
+                with followed(sweep.folder / LINES):
+                    code = through_hydra([*sweep.switches, *sweep.arguments], task)
                 code = code or FAILED * (not all(job.is_finished for job in sweep.jobs))
             else:
                 from vae_cli.sweeps.search import run_search  # imports Optuna and torch

@@ -53,17 +53,6 @@ class Job:
         begun = (self.folder / "config.yaml").is_file()
         return begun and resume.is_finished(saved.read_run(self.folder), self.config)
 
-    def outcome(self, summary: dict[str, Any]) -> str:
-        """Say how its run ended, by summary.json: test metrics, or the error."""
-        names = short_names(self.swept)
-        settings = ",".join(f"{names[key]}={value}" for key, value in self.swept.items())
-        if summary["status"] != "completed":
-            epochs = f"{summary.get('epochs', 0)}/{self.config.epochs}"
-            return f"{settings}: {summary['status']}, {epochs}: {summary.get('error', '')}"
-        shown = ("elbo", "reconstruction", "kl")
-        numbers = [f"{name} {summary['metrics'][f'test/{name}']:.3f}" for name in shown]
-        return f"{settings}: test {', '.join(numbers)}, {summary['seconds']:.1f} s"
-
 
 def _in_worker(
     plain: dict[str, Any], number: int, texts: list[str], swept: dict[str, str], folder: Path
@@ -81,9 +70,15 @@ class Sweep:
     jobs: list[Job]
     swept: list[str]  # the settings that vary; of a config group its `name`
     identity: str  # equal for equal jobs, in any order; of a search, for an equal space
+    switches: list[str]  # --config-dir=DIR and the like, as typed
     command: list[str]  # what was typed, for readers of the folder
     arguments: list[str]  # for Hydra's own multirun
     search: "Search | None" = None
+
+    @property
+    def shows_jobs(self) -> bool:
+        """Whether the command line asks for what each job prints, by quiet=false."""
+        return "quiet=false" in map(str.lower, self.command)
 
     @contextmanager
     def begun(self) -> Iterator[None]:
@@ -99,8 +94,8 @@ class Sweep:
                 | {"swept": job.swept, "overrides": job.overrides, "identity": identity(job.config)}
                 for job in self.jobs
             ]
-            content = {"identity": self.identity, "command": self.command, "jobs": jobs}
-            write_json(self.folder / JOBS, content)
+            typed = {"command": self.command, "switches": self.switches}
+            write_json(self.folder / JOBS, {"identity": self.identity, **typed, "jobs": jobs})
             left = [job for job in self.jobs if not job.is_finished]
             half = sum(saved.has_checkpoint(job.folder) for job in left)
             if half or len(left) < len(jobs):
@@ -149,6 +144,9 @@ def plan_sweep(
     else:
         values = dict(map(_values, task))
         jobs = _grid(values, check)
+        if len(jobs) == 1 and hydra.launcher._target_.endswith("BasicLauncher"):
+            line = "give several values, such as beta=1,4, or sweep=beta; one run needs no -m"
+            raise UserError(f"-m: nothing is swept: {line}")
         swept, known = given_keys(jobs[0].swept), digest(sorted(identity(j.config) for j in jobs))
     if wanted == "auto" and not any(text.startswith("hydra.sweep.dir=") for text in own):
         template = cast(dict[str, str], OmegaConf.to_container(hydra.sweep))["dir"]
@@ -161,8 +159,10 @@ def plan_sweep(
     words = [*(f"{key}={','.join(texts)}" for key, texts in values.items()), *own]
     words += ["hydra.sweeper.params=null", f"hydra.sweep.dir={quoted(folder)}"]
     words = ["--multirun", *words, f"hydra.sweep.subdir={own_name}"]
-    command = ["vae-train", "-m", *overrides]
-    return Sweep(folder, _placed(jobs, folder), swept, known, command, words, search)
+    named = {"--config-name": name * (name != "config"), "--config-dir": extra_dir}
+    switches = [f"{switch}={value}" for switch, value in named.items() if value]
+    command = ["vae-train", "-m", *switches, *overrides]
+    return Sweep(folder, _placed(jobs, folder), swept, known, switches, command, words, search)
 
 
 def read_jobs(folder: Path) -> dict[str, Any]:

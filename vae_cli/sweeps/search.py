@@ -160,10 +160,12 @@ def run_search(search: Search, folder: Path, train: Train) -> int:
     if done := sum(trial.state.is_finished() for trial in study.trials):
         say(f"vae-train: {done} of {settings.n_trials} trials are done")
     while (trial := _next_trial(study, storage, search, folder)) is not None:
+        which = f"trial {trial.number + 1}/{settings.n_trials} {','.join(_typed(trial.params))}"
+        print(which, flush=True)
         result = _train_trial(trial, study, search, folder, train)
         if isinstance(result, int):
             return result
-        say(f"trial {trial.number} ({' '.join(_typed(trial.params))}): {result}")
+        print(f"{which}: {result}", flush=True)
     _report(study, search, folder)
     return int(any(trial.state is TrialState.FAIL for trial in study.trials))
 

@@ -14,8 +14,11 @@ from vae_cli.training.state import TrainState
 from vae_cli.training.step import Engine
 
 
-def dry_run(config: Config) -> None:
-    """Print the shapes of a batch in each layer, the parameters, the memory and a step's time."""
+def dry_run(config: Config, job: str = "") -> None:
+    """Print the shapes of a batch in each layer, the parameters, the memory and a step's time.
+
+    job: the name of a sweep's job, of which only the sizes and times are printed, in a line.
+    """
     data = build.load_data(config).to(build.device_of(config.device))
     state = TrainState(config, data, data.train.x.device)
     engine = Engine(state, data, config, state.vae.forward)
@@ -42,5 +45,8 @@ def dry_run(config: Config) -> None:
     memory = f"{(sum(saved.values()) + 12 * parameters) / 2**20:,.1f} MiB beside the data"
     duration = f"{step * state.steps_per_epoch:.1f} s, {step * 1e3:.2f} ms a step"
     rows = {"parameters": f"{parameters:,}", "memory": memory, "time of an epoch": duration}
+    if job:
+        print(f"  {job}: {', '.join(f'{name} {row}' for name, row in rows.items())}", flush=True)
+        return
     print(state.vae.model, "\nshapes, for a batch:", table(shapes), "\nabout:", sep="\n")
     print(table(rows), "\ndry run: nothing was kept", sep="\n")
