@@ -340,5 +340,9 @@ def test_vae_report_prints_or_writes(command, trained, tmp_path):
     assert code == 0, err
     assert "1 of 1 runs" in out
     assert (tmp_path / "made" / "report.html").exists()
+    before = sorted(Path(run).rglob("*"))
+    code, out, _ = command("vae-report", run)
+    assert (code, "--out DIR" in out) == (0, True)
+    assert sorted(Path(run).rglob("*")) == before
     assert "--metric" in command("vae-report", "--help")[1]
     assert command("vae-report", "--version")[1].startswith("vae-report ")

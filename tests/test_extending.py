@@ -78,7 +78,7 @@ def test_a_sweep_imports_the_plug_in_in_each_of_two_workers(
             cli.report_main()
         out = capsys.readouterr().out
         assert end.value.code == 0
-        assert "2 of 2 runs completed; best test/elbo" in out
+        assert "2 of 2 runs completed; best val/elbo" in out
         assert out.count("needs plugins=my_vae") == warnings  # samples and reconstructions
 
 

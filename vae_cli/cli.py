@@ -250,9 +250,10 @@ def _report(argv: Sequence[str]) -> int:
         print(report.FORMATS[args.format](sweep), end="")
         return 0
     print(report.terminal(sweep), flush=True)
-    # the report on a single run is not mixed with the run's own files
-    own = folders[0] / "report" if (folders[0] / "config.yaml").is_file() else folders[0]
-    out = own if args.out is None else Path(args.out).expanduser()
+    if args.out is None and (folders[0] / "config.yaml").is_file():
+        print("\n  --out DIR writes the report's files; nothing is written into a run")
+        return 0
+    out = folders[0] if args.out is None else Path(args.out).expanduser()
     files, failed = report.write_report(sweep, out, figures=not args.no_figures)
     print("\n".join(["", *(f"  {path}" for path in files), *(f"warning: {x}" for x in failed)]))
     return 0

@@ -22,15 +22,48 @@ def sweep(sweep_folder):
 
 def test_the_table_is_aligned_and_says_how_each_run_ended(sweep):
     text = report.terminal(sweep)
-    assert text.startswith("4 of 6 runs completed; best test/elbo -24.5 ± 0.71 with beta=1\n")
-    header, rule, *rows = text.split("\n\n")[1].splitlines()
-    assert header.split()[:5] == ["beta", "runs", "elbo", "reconstruction", "kl"]
+    fixed, answer, table, *_ = text.split("\n\n")
+    assert fixed == "all runs: dataset=digits, model=mlp_vae, likelihood=bernoulli, epochs=4"
+    assert answer == "4 of 6 runs completed; best val/elbo -24.5 ± 0.71 with beta=1"
+    header, names, _, rule, *rows = table.splitlines()
+    assert header.split() == ["beta", "runs", "val", *["test"] * 4, "seconds"]
+    assert names.split()[:4] == ["elbo", "elbo", "reconstruction", "kl"]
     assert set(rule) == {" ", "-"}
     assert rows[0].split()[:5] == ["1", "2", "-24.500", "±", "0.707"]
     assert rows[0].endswith("*")
+    assert rows[1].index(".") == rows[0].index("1") + 1  # 0.5 below 1
     assert rows[2].split() == ["4", "0", "of", "2"]
     assert "beta=4, seed=0  failed, 0/4: RunFailed: loss is not finite" in text
     assert "beta=4, seed=1  interrupted, 2/4" in text
+
+
+def test_decimal_points_stand_below_each_other_with_and_without_a_deviation(
+    sweep_folder, write_run, measured
+):
+    write_run(sweep_folder / "one", measured(13.25, 30), beta=16.0)
+    table = report.group_table(compare([sweep_folder]))
+    for name in ("beta", "test kl"):
+        cells = [cell for cell in table[name] if cell.strip()]
+        assert len({len(cell) - (cell + ".").index(".") for cell in cells if "." in cell}) == 1
+    assert len({*table.columns}) == len(table.columns)
+    assert report.aligned(["0.5", "1", "[4]"]) == ["0.5", "1", "[4]"]
+
+
+def test_a_narrow_terminal_leaves_out_columns_and_a_pipe_none(sweep, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "active" in report.terminal(sweep)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    text = report.terminal(sweep)
+    assert "active" not in text
+    assert "a wider terminal shows more" in text
+    assert max(map(len, text.split("\n\n")[2].splitlines())) <= 80
+
+
+def test_a_command_has_the_switches_of_its_sweep_and_its_plug_ins(tmp_path, write_run, measured):
+    write_run(tmp_path / "beta=1", measured(1, 2), overrides=("beta=1",), plugins=["my_vae"])
+    (tmp_path / "jobs.json").write_text(json.dumps({"switches": ["--config-dir=my own"]}))
+    line = report.commands(compare([tmp_path]))["the best again"]
+    assert line == "vae-train '--config-dir=my own' 'plugins=[my_vae]' beta=1"
 
 
 def test_csv_is_a_row_a_run_with_all_digits(sweep):
@@ -113,7 +146,8 @@ def test_markdown_has_a_table_pictures_and_commands(sweep, tmp_path):
     assert "![picture](figures/a.png)" in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) == 2 + 3
-    assert {row.count("|") for row in rows} == {9}
+    assert {row.count("|") for row in rows} == {10}
+    assert text.startswith("# Sweep over beta\n\nall runs: dataset=digits, ")
     assert "# the sweep again\nvae-train -m beta=0.5,1,4 seed=0,1" in text
     assert "RunFailed: loss is not finite" in text
 

@@ -4,59 +4,25 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vae_cli.console import UserError
-from vae_cli.runs.saved import SavedRun, read_run
-from vae_cli.sweeps.plan import given_keys
-from vae_cli.sweeps.table import cells, compare, load_sweep, monitored, pareto_front, text, varied
-
-BASE = {"beta": 1.0, "seed": 0, "device": "auto", "model.name": "ae", "model.size": "[8]",
-        "dataset.name": "a", "dataset.suggested.size": 1, "optimizer.lr": 0.1}  # fmt: skip
-
-
-def runs(*changes):
-    return [BASE | change for change in changes]
-
-
-def test_what_differs_comes_in_the_order_of_the_command_line():
-    jobs = runs({"beta": 1, "seed": 1}, {"beta": 2, "seed": 2}, {"optimizer.lr": 0.2})
-    assert varied(jobs) == ["beta", "seed", "optimizer.lr"]
-    given = given_keys(["optimizer.lr=0.1,0.2", "seed=0,1,2", "+beta=1,2"])
-    assert varied(jobs, given) == ["optimizer.lr", "seed", "beta"]
-    assert varied([{"x": 1}, {}]) == []  # a setting that a run lacks says nothing
-    assert varied(runs({"beta": 1}, {"beta": 1.0})) == []
-
-
-def test_what_follows_from_a_choice_or_says_how_is_left_out_unless_it_was_given():
-    jobs = runs({}, {"dataset.name": "b", "model.size": "[9]", "dataset.suggested.size": 2})
-    assert varied(jobs) == ["dataset.name"]
-    given = given_keys(["dataset=a,b", "model.size=[8],[9]"])
-    assert varied(jobs, given) == ["dataset.name", "model.size"]
-    # one choice, two sizes: the choice does not decide the size
-    assert varied([*jobs, BASE | {"model.size": "[7]"}]) == ["model.size", "dataset.name"]
-    jobs = runs({"experiment": "x"}, {"experiment": "y", "beta": 4, "model.name": "b"})
-    assert varied(jobs) == ["experiment"]
-    assert varied(runs({}, {"device": "cuda"})) == []
-    assert varied(runs({}, {"device": "cuda"}), ["device"]) == ["device"]
-
-
-def test_values_are_shown_as_they_are_typed():
-    settings = {"a": {"x": True, "y": None, "z": [4, 2]}, "b": 0.5, "c": 3}
-    flat = {"a.x": "true", "a.y": "null", "a.z": "[4,2]", "b": 0.5, "c": 3}
-    run = SavedRun(Path(), settings, {}, 0)
-    assert cells(run, ["experiment=vae_2d", "b=3"]) == flat | {"experiment": "vae_2d"}
-    shown = [text(value) for value in (0.5, 1.0, 1e-5, float("nan"), "[4]")]
-    assert shown == ["0.5", "1", "1e-05", "", "[4]"]
+from vae_cli.runs.saved import read_run
+from vae_cli.sweeps.table import compare, load_sweep, monitored, pareto_front
 
 
 def test_groups_are_over_seeds_and_the_best_comes_first(sweep_folder):
     sweep = compare([sweep_folder])
     assert sweep.swept == {"beta": "beta"}
-    assert sweep.metric == "test/elbo"
+    assert sweep.metric == "val/elbo"
+    assert sweep.fixed == {
+        "dataset": "digits",
+        "model": "mlp_vae",
+        "likelihood": "bernoulli",
+        "epochs": "4",
+    }
     assert sweep.has_best
     assert sweep.groups["beta"].tolist() == [1, 0.5, 4]
     assert sweep.groups["runs"].tolist() == [2, 2, 2]
@@ -116,9 +82,48 @@ def test_different_datasets_are_not_ranked_together(tmp_path, write_run, measure
     assert list(sweep.swept) == ["beta", "dataset.name"]
     assert sweep.groups["dataset.name"].tolist() == ["digits", "digits", "mnist"]
     assert sweep.groups["beta"].tolist() == [2, 1, 1]
+    assert sweep.groups["front"].tolist() == [True, False, True]
     assert not sweep.has_best
-    assert not sweep.groups["front"].any()
     assert any("cannot be compared" in note for note in sweep.notes())
+    digits, mnist = sweep.parts
+    assert (digits.title, mnist.title) == ("dataset=digits", "beta=1, dataset=mnist")
+    assert digits.has_best
+    assert mnist.has_best
+    assert digits.swept == {"beta": "beta"}
+    assert [run.folder.name for run in digits.saved] == ["c", "a"]
+    assert mnist.runs["group"].tolist() == [0]
+    assert mnist.means["test/kl"].tolist() == [1]
+
+
+def test_a_file_with_other_content_is_other_data(tmp_path, write_run, measured):
+    """A run that failed before it read its data belongs to those with equal settings."""
+    for name, digest in {"a": "1", "b": "2", "c": "1", "d": None}.items():
+        run = write_run(tmp_path / name, measured(1, 2), dataset__path=name)
+        summary = json.loads((run / "summary.json").read_text())
+        (run / "summary.json").write_text(json.dumps(summary | {"data": {"digest": digest}}))
+    parts = compare([tmp_path]).parts
+    assert [{run.folder.name for run in part.saved} for part in parts] == [{"a", "c", "d"}, {"b"}]
+
+
+def test_the_validation_decides_with_the_best_epoch_where_all_have_one(
+    tmp_path, write_run, measured
+):
+    for name, best, test in (("a", -5.0, 9), ("b", -4.0, 10)):
+        run = write_run(tmp_path / name, measured(0, test), beta=best)  # of the last epoch
+        summary = json.loads((run / "summary.json").read_text()) | {"best_epoch": 2}
+        (run / "summary.json").write_text(json.dumps(summary))
+        lines = [json.dumps({"epoch": i, "val/elbo": i * best / 2}) for i in (1, 2, 3)]
+        (run / "metrics.jsonl").write_text("\n".join(lines))
+    sweep = compare([tmp_path])
+    assert sweep.metric == "val/elbo"
+    assert sweep.means["val/elbo"].tolist() == [-4, -5]
+    assert sweep.runs["folder"].tolist() == ["b", "a"]
+    assert any("in order of val/elbo" in note for note in sweep.notes())
+    without = {key: number for key, number in measured(0, 8).items() if "val" not in key}
+    write_run(tmp_path / "c", without, beta=7.0)
+    sweep = compare([tmp_path])
+    assert sweep.metric == "test/elbo"
+    assert sweep.runs["folder"].tolist() == ["c", "a", "b"]
 
 
 def test_runs_with_different_monitors_are_compared_by_the_likelihood_they_all_have(
@@ -149,7 +154,7 @@ def test_losses_with_other_weights_are_not_ranked(tmp_path, write_run, measured)
         own = {"monitor": "val/loss", "objective__weight": weight}
         write_run(tmp_path / str(weight), numbers | {"val/loss": weight}, **own)
     sweep = compare([tmp_path])
-    assert sweep.metric == "test/loss"
+    assert sweep.metric == "val/loss"
     assert not sweep.has_best
     assert "losses with another objective.weight cannot be compared" in sweep.notes()
     assert compare([tmp_path], "reconstruction").has_best

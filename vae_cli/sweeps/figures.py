@@ -1,5 +1,6 @@
 """Pictures of a comparison: rate and distortion, metrics over a setting, models side by side."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -15,7 +16,9 @@ from vae_cli.analysis.figures import INK, PALE, PALETTE, SHADES, panels, save_pn
 from vae_cli.analysis.trained import load_run
 from vae_cli.console import UserError, one_line
 from vae_cli.runs.saved import SavedRun
-from vae_cli.sweeps.table import ACTIVE, DISTORTION, RATE, SEED, Comparison, rows_of, text
+from vae_cli.sweeps.plan import NOT_IN_NAMES
+from vae_cli.sweeps.table import ACTIVE, DISTORTION, RATE, Comparison, rows_of
+from vae_cli.sweeps.varied import SEED, text
 
 MODELS, EXAMPLES, NAMED = 8, 8, 12  # the most rows of models, examples in each, names in a legend
 METRICS = {"test/elbo": "ELBO", DISTORTION: "reconstruction", RATE: "KL"}
@@ -25,9 +28,10 @@ def draw_all(sweep: Comparison, folder: Path) -> tuple[list[tuple[str, Path]], l
     """Draw what fits into a folder. Returns titles with files, and a line about each failure."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn, failed = [], []
-    for stem, title, setting, draw in _fitting(sweep):
-        path = folder / (f"{stem}_by_{setting}.png" if setting else f"{stem}.png")
-        title += f" over {setting}" if setting else ""
+    for part, (stem, title, setting, draw) in [(p, x) for p in sweep.parts for x in _fitting(p)]:
+        stem += f"_by_{setting}" * bool(setting) + f"_{part.title}" * bool(part.title)
+        path = folder / f"{re.sub(NOT_IN_NAMES, '_', stem)}.png"
+        title += f" over {setting}" * bool(setting) + f" ({part.title})" * bool(part.title)
         try:
             save_png(draw(title=title), path)
             drawn.append((title, path))
@@ -67,12 +71,10 @@ def leading(sweep: Comparison) -> str:
 
 
 def side_by_side(sweep: Comparison, key: str) -> dict[str, SavedRun]:
-    """The best completed run for each value of a setting: {"beta = 0.5": run}; of one dataset."""
+    """The best completed run for each value of a setting: {"beta = 0.5": run}."""
     chosen: dict[Any, SavedRun] = {}
     for row, run in zip(rows_of(sweep.runs), sweep.saved, strict=True):  # the best come first
-        first = next(iter(chosen.values()), run)
-        usable = row["status"] == "completed" and text(row[key])
-        if usable and run.settings["dataset"] == first.settings["dataset"]:
+        if row["status"] == "completed" and text(row[key]):
             chosen.setdefault(row[key], run)
     values = _sorted(chosen)
     few = [values[i] for i in spread(len(values), MODELS)]

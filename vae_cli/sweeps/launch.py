@@ -223,7 +223,7 @@ def run_sweep(sweep: Sweep) -> int:
             code = exit_code(stop)
         from vae_cli.sweeps.report import sweep_report  # imports pandas
 
-        print(sweep_report(sweep.folder, figures=code not in STOPPED), flush=True)
+        print("", sweep_report(sweep.folder, figures=code not in STOPPED), sep="\n", flush=True)
     if code in STOPPED:
         place = f"hydra.sweep.dir={shlex.quote(str(sweep.folder))}"
         print(f"vae-train: stopped; the same command with {place} goes on", file=sys.stderr)

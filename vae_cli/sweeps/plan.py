@@ -27,6 +27,7 @@ from vae_cli.runs.files import locked, write_json
 if TYPE_CHECKING:
     from vae_cli.sweeps.search import Search
 
+NOT_IN_NAMES = r"[^\w=,.+\-\[\]]+"  # of files and folders
 JOBS = "jobs.json"  # in the folder of a sweep: what it was started with
 
 
@@ -230,7 +231,7 @@ def _placed(jobs: Sequence[Job], folder: Path) -> list[Job]:
 def folder_name(swept: Mapping[str, str], number: int) -> str:
     """Name the folder of a job: its swept settings, made safe and, over 120 bytes, shortened."""
     text = ",".join(f"{key}={value}" for key, value in swept.items())
-    name = re.sub(r"[^\w=,.+\-\[\]]+", "_", text) or str(number)
+    name = re.sub(NOT_IN_NAMES, "_", text) or str(number)
     if len(name.encode()) > 120:
         name = name.encode()[:100].decode(errors="ignore")
         name += "-" + sha256(text.encode()).hexdigest()[:12]

@@ -2,11 +2,15 @@
 
 import base64
 import json
+import math
 import re
 import shlex
+import sys
 from collections.abc import Callable, Sequence
 from os.path import commonpath
 from pathlib import Path
+from shutil import get_terminal_size
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 from pandas import DataFrame
@@ -15,7 +19,8 @@ from vae_cli.console import UserError, one_line
 from vae_cli.runs.files import as_json, write_text
 from vae_cli.runs.saved import read_metrics
 from vae_cli.sweeps.plan import read_jobs
-from vae_cli.sweeps.table import ACTIVE, SEED, TEST_METRICS, Comparison, compare, rows_of, text
+from vae_cli.sweeps.table import ACTIVE, TEST_METRICS, Comparison, compare, rows_of
+from vae_cli.sweeps.varied import SEED, text
 
 
 def answer(sweep: Comparison) -> str:
@@ -23,26 +28,45 @@ def answer(sweep: Comparison) -> str:
     line = f"{sweep.groups['completed'].sum()} of {len(sweep.runs)} runs completed"
     mean, std = sweep.means[sweep.metric][0], sweep.stds[sweep.metric][0]
     spread = f" ± {std:.2g}" if std > 0 else ""
-    label = sweep.label(rows_of(sweep.groups)[0], sweep.swept) or "all settings alike"
-    best = f"; best {sweep.metric} {mean:.6g}{spread} with {label}"
-    return line + best * sweep.has_best
+    label = sweep.label(rows_of(sweep.groups)[0], sweep.swept)
+    best = f"; best {sweep.metric} {mean:.6g}{spread}{f' with {label}' if label else ''}"
+    return (f"{sweep.title}: " if sweep.title else "") + line + best * sweep.has_best
 
 
 def group_table(sweep: Comparison) -> DataFrame:
     """The groups as texts, best first: what varied, runs, mean ± standard deviation, front."""
     groups = rows_of(sweep.groups)
-    table = DataFrame({name: [text(g[k]) for g in groups] for k, name in sweep.swept.items()})
+    swept = {name: [text(g[k]) for g in groups] for k, name in sweep.swept.items()}
+    table = DataFrame({name: aligned(texts) for name, texts in swept.items()})
     runs = [(g["completed"], g["runs"]) for g in groups]
     table["runs"] = [f"{done}" if done == every else f"{done} of {every}" for done, every in runs]
     for metric in dict.fromkeys([sweep.metric, *TEST_METRICS, "seconds"]):
-        digits = 1 if metric in ("seconds", ACTIVE) else 3
         if sweep.means[metric].notna().any():
-            pairs = zip(sweep.means[metric], sweep.stds[metric], strict=True)
-            # a run that diverged would widen the table
-            texts = [[f"{x:.3g}" if abs(x) > 1e7 else f"{x:.{digits}f}" for x in p] for p in pairs]
-            column = [" ± ".join(x for x in pair if x != "nan") for pair in texts]
-            table[metric.removeprefix("test/").replace("_", " ")] = column
+            stds = [number(x, metric) for x in sweep.stds[metric]]
+            width = max(map(len, stds))
+            errors = [f" ± {x:>{width}}" if x else " " * (width + 3) * bool(width) for x in stds]
+            means = [number(x, metric) for x in sweep.means[metric]]
+            table[heading(metric)] = [*map(str.__add__, means, errors)]
     return table.assign(**{"": ["*" if g["front"] else "" for g in groups]})
+
+
+def heading(metric: str) -> str:
+    """The title of a metric's column, which no setting has: 'test active units'."""
+    return metric.replace("/", " ").replace("_", " ")
+
+
+def number(x: float, metric: str) -> str:
+    """Write a number with fixed digits; nothing for NaN. What diverged would widen the table."""
+    digits = 1 if metric in ("seconds", ACTIVE) else 3
+    return "" if x != x else f"{x:.3g}" if abs(x) > 1e7 else f"{x:.{digits}f}"
+
+
+def aligned(texts: Sequence[str]) -> list[str]:
+    """Pad numbers on the right so that their decimal points stand below each other."""
+    if not all(re.fullmatch(r"[-\d.]*", text) for text in texts):
+        return [*texts]
+    tails = [len(text) - (text + ".").index(".") for text in texts]
+    return [text + " " * (max(tails) - tail) for text, tail in zip(texts, tails, strict=True)]
 
 
 def unfinished(sweep: Comparison) -> list[str]:
@@ -62,21 +86,50 @@ def commands(sweep: Comparison) -> dict[str, str]:
     lines: dict[str, Sequence[str]] = {}
     if len(sweep.folders) == 1 and (typed := read_jobs(sweep.folders[0]).get("command")):
         lines["the sweep again"] = typed
-    if sweep.has_best:
-        best = next(i for i, run in enumerate(sweep.saved) if run.status == "completed")
-        lines["the best again"] = ["vae-train", *sweep.overrides[best]]
+    for part in sweep.parts:
+        if part.has_best:
+            best = next(i for i, run in enumerate(part.saved) if run.status == "completed")
+            lines["the best again" + f" ({part.title})" * bool(part.title)] = again(part)[best]
     folder = commonpath([folder.resolve() for folder in sweep.folders])
     lines["all runs in TensorBoard"] = ["tensorboard", "--logdir", folder]
     return {what: shlex.join(words) for what, words in lines.items()}
 
 
+def again(sweep: Comparison) -> list[list[str]]:
+    """The command line of each run, with the switches of its sweep, and its plug-ins."""
+    lines = []
+    for run, texts in zip(sweep.saved, sweep.overrides, strict=True):
+        switches = map(str, read_jobs(run.folder.parent).get("switches", ()))
+        plugins = ",".join(map(str, run.settings.get("plugins") or ()))
+        own = [f"plugins=[{plugins}]"] * bool(plugins)
+        lines.append(["vae-train", *switches, *own, *texts])
+    return lines
+
+
 def _tabulated(table: DataFrame, form: str) -> str:
-    return table.to_markdown(index=False, tablefmt=form, stralign="right", disable_numparse=True)
+    how: Any = {"stralign": "right", "disable_numparse": True, "preserve_whitespace": True}
+    return str(table.to_markdown(index=False, tablefmt=form, **how))
+
+
+def alike(sweep: Comparison) -> str:
+    """What all runs have in common: 'all runs: dataset=digits, epochs=3'."""
+    return "all runs: " + ", ".join(f"{name}={value}" for name, value in sweep.fixed.items())
 
 
 def terminal(sweep: Comparison) -> str:
     """The table of groups, best first; runs that have not completed; folders that were skipped."""
-    parts = [answer(sweep), _tabulated(group_table(sweep), "simple"), "\n".join(sweep.notes())]
+    # a narrow terminal leaves out the last columns; a pipe has room for all
+    room = get_terminal_size().columns if sys.stdout.isatty() else math.inf
+    parts, hidden = [alike(sweep)], list[str]()
+    for part in sweep.parts:
+        table = group_table(part).rename(columns=lambda name: name.replace(" ", "\n"))
+        shown = _tabulated(table, "simple")
+        while len(table.columns) > 4 and max(map(len, shown.splitlines())) > room:
+            table = table.drop(columns=table.columns[-2])
+            shown = _tabulated(table, "simple")
+            hidden = ["a wider terminal shows more columns; sweep.csv has all"]
+        parts += [answer(part), shown]
+    parts.append("\n".join([*sweep.notes(), *hidden]))
     for title, lines in {"not completed": unfinished(sweep), "skipped": sweep.skipped}.items():
         parts += ["\n  ".join([f"{len(lines)} {title}:", *lines])] * bool(lines)
     return "\n\n".join(filter(None, parts))
@@ -93,11 +146,13 @@ def json_text(sweep: Comparison) -> str:
     for i, row in enumerate(rows_of(sweep.groups)):
         metrics = {k: {"mean": sweep.means[k][i], "std": sweep.stds[k][i]} for k in sweep.means}
         settings = {"settings": {key: row[key] for key in sweep.swept}, "metrics": metrics}
-        groups.append(settings | {"n": row["completed"], "pareto_front": row["front"]})
+        about = {"kind": row["kind"], "n": row["completed"], "pareto_front": row["front"]}
+        groups.append(settings | about)
     runs = zip(rows_of(sweep.runs), sweep.overrides, sweep.saved, strict=True)
     content = {
         "command": commands(sweep).get("the sweep again"),
         "metric": sweep.metric,
+        "fixed": sweep.fixed,
         "swept": list(sweep.swept),
         "groups": groups,  # of a run `group` is the place in this list
         "runs": [row | {"overrides": x, "settings": s.settings} for row, x, s in runs],
@@ -111,16 +166,20 @@ def page(sweep: Comparison, name: str, pictures: Sequence[tuple[str, Path]] = ()
     """report.md or report.html, by its template. pictures: a title and a PNG in figures/ each."""
     is_html = name.endswith("html")
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=is_html)
-    escaped = group_table(sweep).map(lambda cell: re.sub(r"([*|_\[\]])", r"\\\1", cell))
+    tables = [group_table(part) for part in sweep.parts]
+    escaped = [t.map(lambda cell: re.sub(r"([*|_\[\]])", r"\\\1", cell)) for t in tables]
+    texts = [_tabulated(table, "pipe") for table in escaped]
     return environment.get_template(f"{name}.j2").render(
         sweep=sweep,
-        answer=answer(sweep),
-        groups=group_table(sweep) if is_html else _tabulated(escaped, "pipe"),
+        alike=alike(sweep),
+        parts=list(zip(sweep.parts, map(answer, sweep.parts), tables, texts, strict=True)),
         unfinished=unfinished(sweep),
         pictures=pictures,
         base64=lambda path: base64.b64encode(path.read_bytes()).decode(),
-        runs=list(zip(rows_of(sweep.runs), sweep.overrides, strict=True)),
+        runs=list(zip(rows_of(sweep.runs), again(sweep), strict=True)),
         text=text,
+        number=number,
+        heading=heading,
         join=shlex.join,
         commands=commands(sweep),
     )

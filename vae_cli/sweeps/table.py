@@ -1,47 +1,76 @@
 """Run folders as one table: what varied, means over seeds, the best, the Pareto front. No torch."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mode
 from typing import Any, cast
 
-from pandas import DataFrame
+from pandas import DataFrame, Series
 
-from vae_cli.config.check import HOW_KEYS, flatten, higher_is_better, nearest
+from vae_cli.config.check import higher_is_better, nearest
 from vae_cli.config.registry import SCHEMAS
 from vae_cli.console import UserError
 from vae_cli.runs import resume, saved
 from vae_cli.runs.saved import SavedRun
 from vae_cli.sweeps.plan import given_keys, short_names
+from vae_cli.sweeps.varied import FIXED, SEED, cells, common, kinds_of, text, varied
 
-Cells = dict[str, float | int | str]  # flat settings
-PRESET = "experiment"  # a config group without a node: only a command line names its choice
-SEED = "seed"  # runs that differ in nothing else are one group
 RATE, DISTORTION, ACTIVE = "test/kl", "test/reconstruction", "test/active_units"
 NLL = "test/nll"  # of runs whose nll_samples is not 0: compares runs of any objective
 # the loss is left out of tables: with another beta it is another quantity
 TEST_METRICS = (NLL, "test/bound", "test/elbo", DISTORTION, RATE, ACTIVE)
-# between values of these, nats cannot be compared
-DENSITIES = ("dataset.name", "dataset.binarize", "likelihood.name")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs, and groups of those that differ in nothing but the seed, the best first."""
+    """Runs, and groups of those that differ in nothing but the seed, the best first.
+
+    Runs on other data, or with another likelihood, are another kind, and come after each other.
+    """
 
     folders: Sequence[Path]
     saved: list[SavedRun]
     overrides: list[list[str]]  # what each run was started with
     skipped: list[str]  # lines about folders that cannot be read
     swept: dict[str, str]  # the settings that vary, with short names
+    fixed: dict[str, str]  # the most important of the others: {"dataset": "digits"}
     metric: str  # decides the order
     runs: DataFrame  # a row a run, as `load_sweep` returns them
-    groups: DataFrame  # a row a group: what varied, runs, completed, front (of Pareto)
+    groups: DataFrame  # a row a group: what varied, kind, runs, completed, front (of Pareto)
     means: DataFrame  # a row a group, a column a metric: over completed runs, or NaN
     stds: DataFrame  # of samples (n - 1)
+    title: str = ""  # of one of several `parts`: what its runs have in common
+
+    @property
+    def parts(self) -> list["Comparison"]:
+        """A comparison for each kind of data and likelihood: only their runs can be ranked."""
+        kinds = self.groups["kind"]
+        if kinds.nunique() == 1:
+            return [self]
+        parts: list[Comparison] = []
+        for kind in kinds.unique():
+            mine = self.groups[kinds == kind]
+            tables = (t.loc[mine.index].reset_index(drop=True) for t in (self.means, self.stds))
+            means, stds = tables
+            runs = self.runs[self.runs["group"].isin(mine.index)].copy()
+            runs["group"] -= mine.index[0]
+            places = [i for i, x in enumerate(self.runs["group"]) if x in mine.index]
+            first, keys = rows_of(mine)[0], [k for k in self.swept if mine[k].nunique() < 2]
+            part = replace(
+                self,
+                saved=[self.saved[i] for i in places],
+                overrides=[self.overrides[i] for i in places],
+                swept={k: name for k, name in self.swept.items() if k not in keys},
+                title=self.label(first, keys) or f"data {len(parts) + 1}",
+                runs=runs.reset_index(drop=True),
+                groups=mine.reset_index(drop=True),
+                means=means,
+                stds=stds,
+            )
+            parts.append(part)
+        return parts
 
     @property
     def monitors(self) -> set[str]:
@@ -60,7 +89,7 @@ class Comparison:
         """Whether the first group is the best one: nats of all have one dataset and likelihood."""
         kinds = {run.settings.get("nll_samples") for run in self.saved}  # each is another bound
         one_kind = len(kinds if self.metric == NLL else self.monitors) == 1
-        comparable = not {*self.swept} & {*DENSITIES} and one_kind and not self.weighs
+        comparable = self.groups["kind"].nunique() == 1 and one_kind and not self.weighs
         return comparable and not math.isnan(self.means[self.metric][0])
 
     def label(self, row: Mapping[str, Any], keys: Iterable[str]) -> str:
@@ -72,12 +101,14 @@ class Comparison:
         """What the signs in the table mean, and what a reader must know."""
         names = {str((run.settings.get("posterior") or {}).get("name")) for run in self.saved}
         kinds = {getattr(SCHEMAS.get(("posterior", name)), "has_density", True) for name in names}
-        several, selected = {*self.swept} & {*DENSITIES}, len(self.monitors) > 1
+        several, selected = self.groups["kind"].nunique() > 1, len(self.monitors) > 1
         other = f"runs chose their best epoch by different metrics: compare by {NLL}"
+        split = "validation set, at the best epoch" if "val/" in self.metric else "test set"
         notes = {
+            f"in order of {self.metric} ({split}), the best first": len(self.groups) > 1,
             "mean ± sample standard deviation over seeds": (self.groups["completed"] > 1).any(),
             "* on the Pareto front of KL and reconstruction": self.groups["front"].any(),
-            "nats of different datasets or likelihoods cannot be compared": several,
+            "nats of different data or likelihoods cannot be compared": several,
             f"losses with another {', '.join(self.weighs)} cannot be compared": self.weighs,
             other + ", as here": selected and self.metric == NLL,
             other + " (give them nll_samples=100)": selected and self.metric != NLL,
@@ -103,35 +134,40 @@ def compare(folders: Sequence[Path], metric: str | None = None) -> Comparison:
     swept = [key for key in varied(settings, given) if key != SEED]
     metrics = sorted({key for result in results for key in result if "/" in key})
     metrics = list(dict.fromkeys([*(m for m in TEST_METRICS if m in metrics), *metrics]))
-    done = [NLL in result for result in results if result["status"] == "completed"]
-    chosen = _deciding(metric, metrics, [run for run, _ in found], bool(done) and all(done))
+    done = [{*result} for result in results if result["status"] == "completed"]
+    by_all = set.intersection(*done) if done else set()
+    chosen = _deciding(metric, metrics, [run for run, _ in found], by_all)
+    fixed = common(settings, [key for key in [*FIXED, *given] if key not in swept])
     last = ["epochs", "seconds", "status", "error", "folder"]
     columns = [*dict.fromkeys([*swept, SEED, *metrics, *last])]  # epochs may be swept
     runs = DataFrame([r | v for r, v in zip(results, settings, strict=True)], columns=columns)
     if len(folders) == 1:
         runs["folder"] = [str(run.folder.relative_to(folders[0])) for run, _ in found]
 
-    runs["group"] = runs.groupby(swept, dropna=False, sort=False).ngroup() if swept else 0
-    groups = runs.drop_duplicates("group").set_index("group")[swept]
+    kinds = kinds_of(settings, [run for run, _ in found])
+    by = [*(runs[key] for key in swept), Series(kinds, name="kind")]
+    runs["group"] = runs.groupby(by, dropna=False, sort=False).ngroup()
+    groups = runs.assign(kind=kinds).drop_duplicates("group").set_index("group")[[*swept, "kind"]]
     numbers = list(dict.fromkeys([*TEST_METRICS, *metrics, chosen, "seconds"]))
     completed = runs[runs["status"] == "completed"].reindex(columns=["group", *numbers])
     by_group = completed.astype(float).groupby("group")
     groups["runs"] = runs.groupby("group").size()
     groups["completed"] = by_group.size().reindex(groups.index, fill_value=0)
     means = by_group.mean().reindex(groups.index)
-    densities = [key for key in swept if key in DENSITIES]  # no order among values of these
-    points = list(zip(means[RATE], means[DISTORTION], strict=True))
-    groups["front"] = False if densities else pareto_front(points)
+    groups["front"] = False
+    for _, points in means.groupby(groups["kind"]):
+        front = pareto_front(list(zip(points[RATE], points[DISTORTION], strict=True)))
+        groups.loc[points.index, "front"] = front
     sign = -1 if higher_is_better(chosen) else 1
-    rank = groups[densities].assign(value=sign * means[chosen])
-    order = list(rank.sort_values([*densities, "value"], kind="stable").index)
+    rank = groups[["kind"]].assign(value=sign * means[chosen])
+    order = list(rank.sort_values(["kind", "value"], kind="stable").index)
     runs["group"] = runs["group"].map(order.index)
     runs = runs.sort_values(["group", SEED], kind="stable")
     kept, texts = zip(*(found[i] for i in runs.index), strict=True)
     tables = [table.reindex(order) for table in (groups, means, by_group.std())]
-    tables = [table.reset_index(drop=True) for table in (runs, *tables)]
+    parts: Any = [table.reset_index(drop=True) for table in (runs, *tables)]
     names = short_names(swept)
-    return Comparison(folders, [*kept], [*texts], skipped, names, chosen, *tables)
+    return Comparison(folders, [*kept], [*texts], skipped, names, fixed, chosen, *parts)
 
 
 def rows_of(table: DataFrame) -> list[dict[str, Any]]:
@@ -155,19 +191,21 @@ def monitored(run: SavedRun) -> str:
 
 
 def _deciding(
-    metric: str | None, metrics: Sequence[str], runs: Sequence[SavedRun], have_nll: bool
+    metric: str | None, metrics: Sequence[str], runs: Sequence[SavedRun], by_all: set[str]
 ) -> str:
     """The full name of the metric that decides the order. Raises UserError where no run has it.
 
-    have_nll: all completed runs have NLL, which decides where their own metrics differ.
+    by_all: the metrics of all completed runs; NLL decides where the runs' own metrics differ. The
+    test set decides nothing where all have a validation set.
     """
     monitors = [*map(monitored, runs)]
-    if metric is None and have_nll and len({*monitors}) > 1:
+    if metric is None and NLL in by_all and len({*monitors}) > 1:
         return NLL
     name = metric or mode(monitors).rpartition("/")[2]
-    names = [name, *(f"{split}/{name}" for split in ("test", "latent", "val", "train"))]
+    first = [f"val/{name}"] if f"val/{name}" in by_all else []
+    names = [name, *first, *(f"{split}/{name}" for split in ("test", "latent", "val", "train"))]
     if metric is None or {*names} & {*metrics}:
-        return next((n for n in names if n in metrics), names[1])
+        return next((n for n in names if n in metrics), f"test/{name}")
     raise UserError(f"--metric {metric}: no run has it{nearest(metric, metrics)}")
 
 
@@ -194,8 +232,11 @@ def _collect(folders: Sequence[Path]) -> tuple[list[tuple[SavedRun, list[str]]],
 def _results(run: SavedRun) -> dict[str, Any]:
     """What came of a run: metrics (of the last epoch until it has completed) and how it ended."""
     summary, status = run.summary, run.status or "running"
-    last = {} if status == "completed" else (saved.read_metrics(run.folder) or [{}])[-1]
-    metrics = summary.get("metrics") or last
+    epochs = saved.read_metrics(run.folder)
+    metrics = summary.get("metrics") or (epochs[-1] if epochs else {})
+    if status == "completed":  # the weights that were kept are those of the best epoch
+        best = next((line for line in epochs if line["epoch"] == summary.get("best_epoch")), {})
+        metrics = metrics | {k: v for k, v in best.items() if k.startswith(("val/", "train/"))}
     numbers = {k: float(v) for k, v in metrics.items() if "/" in k and isinstance(v, int | float)}
     return {k: v for k, v in numbers.items() if math.isfinite(v)} | {
         "seconds": summary.get("seconds", math.nan),
@@ -203,41 +244,3 @@ def _results(run: SavedRun) -> dict[str, Any]:
         "error": summary.get("error") or "",
         "folder": str(run.folder),
     }
-
-
-def cells(run: SavedRun, overrides: Iterable[str] = ()) -> Cells:
-    """Flat settings: a number as it is, any other value as it is typed: true, null, [400,200]."""
-    flat: Cells = {}
-    for key, value in flatten(run.settings).items():
-        is_plain = isinstance(value, int | float | str) and not isinstance(value, bool)
-        flat[key] = value if is_plain else json.dumps(value, separators=(",", ":"))
-    words = [text.partition("=") for text in overrides]
-    return flat | {key: choice for key, _, choice in words if key == PRESET}
-
-
-def text(cell: Any) -> str:
-    """A cell as a text: 0.5, 1e-05, [400,200]; nothing for NaN, which a run does not have."""
-    return ("" if cell != cell else f"{cell:g}") if isinstance(cell, float) else str(cell)
-
-
-def varied(runs: Sequence[Cells], given: Sequence[str] = ()) -> list[str]:
-    """The settings that vary and say something, those `given` on command lines first.
-
-    What follows from a choice is left out: dataset=mnist,digits changes the networks' sizes too.
-    """
-
-    def follows(key: str) -> bool:  # each combination of choices has one value
-        pairs = {(*map(run.get, choices), run[key]) for run in runs if key in run}
-        return len(pairs) == len({pair[:-1] for pair in pairs})
-
-    keys = dict.fromkeys([*given, *(key for run in runs for key in run)])
-    several = [key for key in keys if len({run[key] for run in runs if key in run}) > 1]
-    choices: list[str] = []
-    kept: list[str] = []
-    # what is chosen comes before what may follow from it
-    for key in sorted(several, key=lambda k: (k != PRESET, k not in given, not k.endswith("name"))):
-        is_how = key in HOW_KEYS or key.startswith("dataset.suggested")
-        if key in given or not (is_how or (choices and follows(key))):
-            kept.append(key)
-            choices += [key] if key == PRESET or key.endswith(".name") else []
-    return [key for key in several if key in kept]
