@@ -336,6 +336,7 @@ def test_vae_report_prints_or_writes(command, trained, tmp_path):
     run = str(trained("dataset=digits", "epochs=1"))
     code, out, _ = command("vae-report", run, "--format", "csv")
     assert (code, out.count("\n")) == (0, 2)
+    assert command("vae-report", f"run={run}", "format=csv", "metric=kl")[1] == out
     code, out, err = command("vae-report", run, "--out", str(tmp_path / "made"), "--no-figures")
     assert code == 0, err
     assert "1 of 1 runs" in out
@@ -344,5 +345,5 @@ def test_vae_report_prints_or_writes(command, trained, tmp_path):
     code, out, _ = command("vae-report", run)
     assert (code, "--out DIR" in out) == (0, True)
     assert sorted(Path(run).rglob("*")) == before
-    assert "--metric" in command("vae-report", "--help")[1]
+    assert "metric=" in command("vae-report", "--help")[1]
     assert command("vae-report", "--version")[1].startswith("vae-report ")

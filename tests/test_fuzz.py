@@ -14,7 +14,7 @@ from vae_cli import cli
 from vae_cli.config.check import as_container, flatten
 from vae_cli.config.settings import GROUPS
 from vae_cli.console import UserError
-from vae_cli.runs import saved
+from vae_cli.runs import resume, saved
 
 # derandomised: the same examples everywhere
 BOUNDED = settings(
@@ -68,7 +68,7 @@ def started(monkeypatch) -> list[object]:
     runs: list[object] = []
 
     def begin(args) -> int:
-        runs.append(cli._planned(args))
+        runs.append(resume.planned(args.overrides))
         return 0
 
     monkeypatch.setattr(cli, "_single", begin)

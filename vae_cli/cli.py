@@ -13,22 +13,28 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 from importlib import import_module, metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import yaml
-from omegaconf import OmegaConf
 
 from vae_cli.config import compose
-from vae_cli.config.check import as_container, schema_of, validated
-from vae_cli.config.help import EVAL, TRAIN, help_text
+from vae_cli.config.check import as_container, nearest, schema_of, validated
+from vae_cli.config.help import EVAL, REPORT, TRAIN, help_text
 from vae_cli.config.plugins import load_plugins, named_plugins
-from vae_cli.config.settings import Config
-from vae_cli.console import UserError, say, table
+from vae_cli.config.settings import rewritten
+from vae_cli.console import UserError, table
 from vae_cli.runs import resume, saved
 from vae_cli.runs.files import locked
 from vae_cli.runs.interrupt import signals_interrupt
 from vae_cli.sweeps import jobs
-from vae_cli.sweeps.launch import Forgiving, answer, run_job, run_sweep, through_hydra
+from vae_cli.sweeps.launch import (
+    Forgiving,
+    answer,
+    be_polite,
+    run_job,
+    run_sweep,
+    through_hydra,
+)
 from vae_cli.sweeps.plan import plan_sweep
 
 
@@ -38,18 +44,6 @@ def main() -> NoReturn:
     sys.stdout, sys.stderr = (stream and Forgiving(stream) for stream in streams)
     be_polite()
     sys.exit(run(sys.argv[1:]))
-
-
-def be_polite() -> None:
-    """Let threads that wait sleep early where other programs run now; before torch is imported.
-
-    Two runs whose threads spin stop each other: 16 to 44 s an epoch in place of 4.6, on two cores.
-    A run by itself is faster by a fifth when they spin.
-    """
-    with suppress(OSError, ValueError):  # not Linux
-        running = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0]) - 1
-        if running >= max(1, (os.cpu_count() or 1) // 2):
-            os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def eval_main() -> NoReturn:
@@ -74,9 +68,13 @@ def run(argv: Sequence[str]) -> int:
 class Parser(ArgumentParser):
     """Reads the command line of a command: switches among other words. Raises UserError."""
 
-    def __init__(self, command: str, *switches: str) -> None:
-        """switches: "--multirun -m"; one that takes a value ends in "="."""
+    def __init__(self, command: str, *switches: str, alone: str = "run") -> None:
+        """switches: "--multirun -m"; one that takes a value ends in "=".
+
+        alone: the setting whose value a folder is that stands alone; "" without settings.
+        """
         super().__init__(command, add_help=False, allow_abbrev=False)
+        self.alone = alone
         for names in ("--help -h", "--version", *switches):
             action = "store" if names.endswith("=") else "store_true"
             self.add_argument(*names.rstrip("=").split(), action=action)
@@ -86,15 +84,30 @@ class Parser(ArgumentParser):
 
     def read(self, argv: Sequence[str], text: Callable[[Namespace], str]) -> Namespace | None:
         """Return what was typed; None after a call for help, `text`, or for the versions."""
-        args = self.parse_intermixed_args(list(argv))
+        args, unknown = self.parse_known_intermixed_args(list(argv))
+        if unknown:
+            typed, after = unknown[0], [*argv[argv.index(unknown[0]) + 1 :], "--"][0]
+            if "=" not in typed + after and not after.startswith("--"):
+                typed += f" {after}"
+            switch, _, value = typed.replace(" ", "=", 1).partition("=")
+            how = self.alone and rewritten(switch, value, cutoff=0.8)
+            raise UserError(f"{typed}: {how or f'no such switch; {self.prog} --help lists them'}")
         if args.version:  # those on which the numbers depend
             packages = {self.prog: "vae-cli", "torch": "torch", "hydra-core": "hydra-core"}
             print(", ".join(f"{name} {metadata.version(p)}" for name, p in packages.items()))
             return None
-        load_plugins(named_plugins(getattr(args, "overrides", ())))
+        args.switches = [word for word in argv if word not in args.overrides]
+        args.overrides = [self._setting(word) for word in args.overrides]
+        load_plugins(named_plugins(args.overrides))
         if args.help:
             print(text(args))
         return None if args.help else args
+
+    def _setting(self, word: str) -> str:
+        """Write a folder that stands alone as a setting: outputs/a -> run=outputs/a."""
+        before, equals, _ = word.partition("=")
+        is_path = ("/" in before or not equals) and os.path.exists(os.path.expanduser(word))
+        return f"{self.alone}={word}" if self.alone and (is_path or word == "latest") else word
 
 
 # ----------------------------------------------------------------------------------- vae-train
@@ -103,7 +116,7 @@ class Parser(ArgumentParser):
 def _train(argv: Sequence[str]) -> int:
     switches = ("--multirun -m", "--resolve", "--run -r", "--hydra-help", "--shell-completion -sc")
     values = ("--config-dir -cd=", "--config-name -cn=", "--package -p=")
-    parser = Parser("vae-train", *switches, *values)
+    parser = Parser("vae-train", *switches, *values, alone="resume")
     parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
     parser.add_argument("--info", "-i", nargs="?", const="all")
     parser.add_argument("overrides", nargs="*")
@@ -115,13 +128,15 @@ def _train(argv: Sequence[str]) -> int:
     if args.multirun and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("-m: several processes (torchrun) share one run; leave out -m")
     signals_interrupt()
-    args.switches = [w for w in argv if w not in (*args.overrides, "-m", "--multirun")]
+    args.switches = [word for word in args.switches if word not in ("-m", "--multirun")]
     return _sweep(args) if args.multirun else _single(args)
 
 
 def _single(args: Namespace) -> int:
     """Check a single run, then do it through Hydra, which sets up its folder and its log."""
-    config, folder, words = _planned(args)
+    name = args.config_name or "config"
+    config, folder, words = resume.planned(args.overrides, name, args.config_dir)
+    words = [*args.switches, *words]
     if args.cfg:
         return through_hydra(words, lambda cfg: None)
     if config.dry_run:
@@ -145,36 +160,6 @@ def _single(args: Namespace) -> int:
             for parent in fresh:
                 parent.rmdir()
     return max([code, *codes])
-
-
-def _planned(args: Namespace) -> tuple[Config, Path, list[str]]:
-    """Settings and folder of a single run, and the arguments with which Hydra composes it again."""
-    name, extra, overrides = args.config_name or "config", args.config_dir, args.overrides
-    words = compose.hydra_words(overrides)
-    given = {override.key_or_group: override for override in compose.parse_overrides(words)}
-    if "sweep" in given:
-        raise UserError(f"{given['sweep'].input_line}: a sweep of several runs; add -m")
-    wanted = given["resume"].value() if "resume" in given else None
-    if wanted not in (None, "auto"):
-        folder = resume.requested_folder(str(wanted))
-        former = resume.saved_overrides(folder)
-        plain = compose.plain_settings(name, [*former, *overrides], extra)
-        config = resume.merged_config(folder, plain, given)
-        return config, folder, [*args.switches, *former, *words, "hydra.output_subdir=null"]
-    config = compose.settings_of(name, overrides, extra).model_copy(update={"resume": None})
-    node = compose.composed(name, overrides, extra, with_hydra=True).hydra.run
-    folder = Path(str(node.dir)).absolute()
-    if wanted == "auto":
-        if "hydra.run.dir" not in given:
-            template = cast(dict[str, str], OmegaConf.to_container(node))["dir"]
-            outputs = Path(template.partition("${")[0] or ".")
-            folder = (resume.newest_unfinished(outputs, config) or folder).absolute()
-        begun = "going on" if saved.has_checkpoint(folder) else "a new run"
-        say(f"vae-train: resume=auto: {begun} in {folder}")
-    elif saved.has_checkpoint(folder) and not config.dry_run:
-        line = "holds a run, which is not overwritten; go on with resume=FOLDER, or choose another"
-        raise UserError(f"hydra.run.dir={folder}: {line}")
-    return config, folder, [*args.switches, *words]
 
 
 def _rank() -> int:
@@ -203,7 +188,8 @@ def _eval(argv: Sequence[str]) -> int:
         return 0
     plain = compose.plain_settings("eval", args.overrides)
     try:
-        task: Any = validated(schema_of("task", {"name": plain["task"]}), plain)
+        chosen = {"task": plain["task"]}
+        task: Any = validated(schema_of("task", {"name": plain["task"]}), plain, chosen=chosen)
     except UserError as error:
         raise UserError(compose.as_typed(str(error), args.overrides)) from error
     if args.cfg:
@@ -211,10 +197,10 @@ def _eval(argv: Sequence[str]) -> int:
         return 0
     if missing := [key for key, item in plain.items() if item == "???"]:
         raise UserError(f"{missing[0]} is missing: give {missing[0]}=…")
-    folder = Path(task.run).expanduser()
-    if task.run == "latest":
-        folder = saved.latest_run(Path(task.outputs).expanduser())
     try:
+        folder = saved.folder_of(task.run, *saved.OF_BEST)
+        if task.run == "latest":
+            folder = saved.latest_run(Path(task.outputs).expanduser())
         problems = list(task.problems(saved.saved_config(folder)))
     except UserError as error:
         raise UserError(f"run={error}") from error
@@ -231,15 +217,19 @@ def _eval(argv: Sequence[str]) -> int:
 
 
 def _report(argv: Sequence[str]) -> int:
-    parser = Parser("vae-report", "--no-figures")
-    parser.add_argument("overrides", nargs="*", metavar="DIR", help="of runs, or plugins=NAME")
-    parser.add_argument("--out", metavar="DIR", help="folder of the files; else the first DIR")
-    parser.add_argument("--metric", help="decides the best: elbo, kl, val/loss; else `monitor`")
-    parser.add_argument("--format", choices=["table", "csv", "json", "markdown"], help="print only")
-    args = parser.read(argv, lambda args: parser.format_help())
+    parser = Parser("vae-report", "--no-figures", "--out=", "--metric=", alone="")
+    parser.add_argument("--format", choices=["table", "csv", "json", "markdown"])
+    parser.add_argument("overrides", nargs="*")
+    options = ("metric", "format", "out")
+    words = [f"--{word}" if word.partition("=")[0] in options else word for word in argv]
+    args = parser.read(words, lambda args: REPORT)
     if args is None:
         return 0
-    folders = [Path(x).expanduser() for x in args.overrides if not x.startswith("plugins=")]
+    words = [word.removeprefix("run=") for word in args.overrides if word[:8] != "plugins="]
+    folders = [Path(os.path.expanduser(word)) for word in words]
+    if unknown := [w for w in words if "=" in w and not os.path.exists(os.path.expanduser(w))]:
+        near = nearest(unknown[0].partition("=")[0], ["run", "plugins", *options])
+        raise UserError(f"{unknown[0]}: no such setting or folder{near}")
     if not folders:
         raise UserError("give the folder of a sweep or of runs; vae-report --help shows how")
     from vae_cli.sweeps import report  # imports pandas

@@ -68,12 +68,14 @@ def test_only_settings_of_ours_are_repeated_where_there_is_a_checkpoint(make_con
     folder = write_run("run", make_config(), overrides=[*planted, "beta=4", "+experiment=vae_2d"])
     assert resume.saved_overrides(folder) == ["beta=4", "+experiment=vae_2d"]
     (folder / "copy.yaml").symlink_to("config.yaml")
-    assert resume.requested_folder(str(folder)) == folder
-    with pytest.raises(UserError, match=f"^resume={folder.parent}: "):
-        resume.requested_folder(str(folder.parent))
+    for name in (str(folder), f"{folder}/checkpoints/last.ckpt", "latest"):
+        assert resume.requested_folder(name, outputs=folder.parent) == folder
+    for other in (folder.parent, folder / "checkpoints"):
+        with pytest.raises(UserError, match=f"^resume={other} "):
+            resume.requested_folder(str(other), folder)
     (folder / "out").symlink_to(folder.parent)
     with pytest.raises(UserError, match="leads out"):
-        resume.requested_folder(str(folder))
+        resume.requested_folder(str(folder), folder)
 
 
 def test_a_run_can_end_later_or_earlier_but_not_before_its_last_epoch(make_config, write_run):

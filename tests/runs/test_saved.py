@@ -63,3 +63,16 @@ def test_what_was_cut_off_is_left_out(tmp_path, tail):
     assert saved.read_metrics(tmp_path) == lines
     (tmp_path / "summary.json").write_bytes(tail[:5])
     assert saved.read_summary(tmp_path) == {}
+
+
+def test_a_run_may_be_named_by_its_best_weights(tmp_path):
+    run = put(tmp_path / "run")
+    (run / "checkpoints").mkdir()
+    for name in ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "model.safetensors"):
+        (run / name).touch()
+    for name in ("", "checkpoints/best.ckpt", "model.safetensors"):
+        assert saved.folder_of(run / name, *saved.OF_BEST) == run
+    last = run / "checkpoints" / "last.ckpt"  # other weights
+    assert saved.folder_of(last, *saved.OF_BEST) == last
+    with pytest.raises(UserError, match=r"last\.ckpt is not a run folder"):
+        saved.read_run(last)

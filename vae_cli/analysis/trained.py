@@ -16,7 +16,7 @@ from vae_cli.config.settings import Config
 from vae_cli.console import UserError, say
 from vae_cli.data.dataset import Curves, Data, Split, generator
 from vae_cli.runs import checkpoint
-from vae_cli.runs.saved import refuse_links_out, saved_config
+from vae_cli.runs.saved import OF_BEST, WEIGHTS, folder_of, refuse_links_out, saved_config
 from vae_cli.training.build import device_of, load_data
 from vae_cli.training.evaluation import Codes, encode, log_likelihood
 from vae_cli.vae.posteriors import Posterior
@@ -238,8 +238,8 @@ def load_run(
     Raises UserError where the folder is not a run, is damaged or needs other plug-ins.
     """
     load_plugins(plugins)
-    folder = Path(folder).expanduser()
-    config, path = saved_config(folder), folder / "model.safetensors"
+    folder = folder_of(folder, *OF_BEST)
+    config, path = saved_config(folder), folder / WEIGHTS
     refuse_links_out(folder)
     try:
         weights, about = checkpoint.load_weights(path)

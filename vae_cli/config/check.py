@@ -14,16 +14,13 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from vae_cli.config.registry import HOW, HOW_FAR, SCHEMAS, Schema
-from vae_cli.config.settings import GROUPS, Config
+from vae_cli.config.settings import GROUPS, Config, unknown_key
 from vae_cli.console import UserError
 
 AnySchema = TypeVar("AnySchema", bound=Schema)
 
 HOW_KEYS = frozenset(k for k, field in Config.model_fields.items() if HOW in field.metadata)
 CHANGEABLE = HOW_KEYS | {k for k, f in Config.model_fields.items() if HOW_FAR in f.metadata}
-
-# names of earlier versions -> what to write now
-RENAMED = {"model.posterior": "posterior"}
 
 # pydantic's kind of error -> what a value must be; its context fills in the braces
 _MUST_BE = {
@@ -52,13 +49,15 @@ def typed(plain: Mapping[str, Any]) -> Config:
     Raises UserError with one line for the first problem: an unknown key (with the nearest valid
     one), a missing or mistyped value, a value out of range, a combination that cannot work.
     """
+    nodes = {group: node for group, node in plain.items() if isinstance(node, Mapping)}
+    names = {"": ""} | {group: node.get("name") for group, node in nodes.items()}
     if unknown := [key for key in plain if key not in Config.model_fields]:
-        raise UserError(unknown_key(str(unknown[0]), Config))
+        raise UserError(unknown_key(str(unknown[0]), Config, names))
     missing = [key for key, item in flatten(plain).items() if item == "???"]
     if missing:
         raise UserError(f"{missing[0]} is missing: give {missing[0]}=…")
     components = {
-        group: validated(schema_of(group, plain.get(group)), plain[group], f"{group}.")
+        group: validated(schema_of(group, plain.get(group)), plain[group], f"{group}.", names)
         for group in GROUPS
     }
     config = validated(Config, {**plain, **components})
@@ -68,10 +67,15 @@ def typed(plain: Mapping[str, Any]) -> Config:
     return config.model_copy(update={"plugins": [*dict.fromkeys([*config.plugins, *needed])]})
 
 
-def validated(schema: type[AnySchema], values: Mapping[str, Any], prefix: str = "") -> AnySchema:
+def validated(
+    schema: type[AnySchema],
+    values: Mapping[str, Any],
+    prefix: str = "",
+    chosen: Mapping[str, Any] | None = None,
+) -> AnySchema:
     """Check the values of one schema. prefix: what stands before their names, as in "model.".
 
-    Raises UserError with one line: an unknown key before anything else.
+    chosen: for `unknown_key`. Raises UserError with one line: an unknown key before anything else.
     """
     try:
         return schema.model_validate(values)
@@ -80,7 +84,7 @@ def validated(schema: type[AnySchema], values: Mapping[str, Any], prefix: str = 
         for problem in problems:
             if problem["type"] == "extra_forbidden":
                 path = prefix + ".".join(map(str, problem["loc"]))
-                raise UserError(unknown_key(path, schema)) from error
+                raise UserError(unknown_key(path, schema, chosen or {})) from error
         raise UserError(_explain(problems[0], problems, prefix)) from error
 
 
@@ -120,19 +124,6 @@ def _must_be(problem: ErrorDetails) -> str:
     context = problem.get("ctx", {})
     text = _MUST_BE.get(problem["type"], problem["msg"]).format(**context)
     return text.replace("'", "")
-
-
-def unknown_key(path: str, schema: type[Schema]) -> str:
-    """The line for a key that a schema does not have, with the nearest one."""
-    if path in RENAMED:
-        return f"{path} is now called {RENAMED[path]}: write {RENAMED[path]}=…"
-    parent, _, last = path.rpartition(".")
-    inner = schema.model_fields.get(parent.rpartition(".")[2])
-    if inner is not None and isinstance(inner.annotation, type):
-        schema = inner.annotation
-    names = list(schema.model_fields)
-    where = f"{parent} has" if parent else "settings are"
-    return f"{path}: no such setting" + (nearest(last, names) or f"; {where} {', '.join(names)}")
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from vae_cli.config.check import nearest, shown, typed
 from vae_cli.config.plugins import refuse_hidden
 from vae_cli.config.registry import PLUGINS, SCHEMAS, Schema, config_dir
-from vae_cli.config.settings import Config
+from vae_cli.config.settings import GROUPS, Config, rewritten
 from vae_cli.console import UserError, one_line
 
 # launchers of Hydra's plug-ins -> the extra of ours that installs each; `slurm` is our preset
@@ -92,7 +92,10 @@ def composed(
             if isinstance(error, MissingConfigException) and error.missing_cfg_file == name:
                 raise UserError(f"--config-name {name}: no such file in {config_dir()}") from error
             if isinstance(error, HydraException):
-                raise UserError(str(error).strip().partition("\n")[0]) from error
+                line = str(error).strip().partition("\n")[0]
+                no_group = r"Could not override '(\w+)'. No match in the defaults list."
+                line = re.sub(no_group, r"\1: no such setting here; --help lists all", line)
+                raise UserError(line) from error
             reason = one_line(error) or type(error).__name__
             raise UserError(f"a YAML file of the configuration cannot be read: {reason}") from error
 
@@ -107,10 +110,14 @@ def parse_overrides(texts: Sequence[str]) -> list[Override]:
             if not override.key_or_group:
                 raise ValueError("no key")
         except Exception as error:  # of whatever kind: the grammar does not fit
-            raise UserError(
-                f"{text}: cannot be read; settings are written KEY=VALUE, groups GROUP=CHOICE,"
-                " and a value with special characters in quotes: KEY=\\'…\\'"
-            ) from error
+            how = (
+                "settings are written KEY=VALUE without spaces, groups GROUP=CHOICE, and a value"
+                " with special characters in quotes: KEY=\\'…\\'"
+            )
+            if "=" not in text:  # a word that stands alone
+                name, _, value = text.partition(":")
+                how = rewritten(name, value) or f"it is no folder, and {how}"
+            raise UserError(f"{text}: cannot be read; {how}") from error
         parsed.append(override)
     return parsed
 
@@ -181,7 +188,9 @@ def as_typed(line: str, overrides: Sequence[str]) -> str:
         for start in (f"{override.key_or_group}={shown(override.value())}", override.key_or_group):
             if line.startswith((f"{start}: ", f"{start} needs")):
                 return text + line.removeprefix(start)
-    return line
+    # what was not typed, a preset may have set
+    presets = [text for text in overrides if text.startswith("experiment=")]
+    return f"{presets[-1]}: {line}" if presets and ": no such setting" in line else line
 
 
 def _search_path(extra_dir: str | None) -> list[str]:
@@ -205,6 +214,8 @@ def _checked_word(text: str, override: Override, path: list[str]) -> str:
     word, key, choice = str(override.input_line), override.key_or_group, override.value()
     if override.is_delete() or (key.startswith("hydra.") and not key.startswith("hydra.sweeper.")):
         return word
+    if key.endswith(".name") and key.removesuffix(".name") in GROUPS:
+        raise UserError(f"{text}: write {key.removesuffix('.name')}={choice}")
     choices = GlobalHydra.instance().config_loader().get_group_options(key, overrides=path)
     if not choices or isinstance(choice, dict):
         return f"++{word.lstrip('+')}"

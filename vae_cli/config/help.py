@@ -20,21 +20,22 @@ from vae_cli.config.settings import GROUPS, Config
 
 TRAIN = """\
 vae-train: train an autoencoder or a VAE
-usage: vae-train [GROUP=CHOICE …] [KEY=VALUE …] [SWITCH …]
+usage: vae-train [RUN] [GROUP=CHOICE …] [KEY=VALUE …] [SWITCH …]
 
-A setting of a group is written GROUP.KEY=VALUE, as in model.latent_dim=2 or optimizer.lr=3e-4.
+A setting of a group is written GROUP.KEY=VALUE, as in model.latent_dim=2 or optimizer.lr=3e-4;
+lists stand in quotes, because brackets mean something to a shell: 'model.hidden_sizes=[512,256]'.
 `vae-train model=conv_vae beta_schedule=cyclical --help` lists the settings of these two as well.
 
 Examples:
   vae-train model=conv_vae beta=4                a convolutional beta-VAE
   vae-train -m beta=1,2,4 seed=0,1               a sweep: six runs, one after the other
   vae-train -m sweep=beta hydra.sweep.dir=DIR    a preset's sweep; the same command goes on with it
-  vae-train resume=outputs/DATE/TIME epochs=40   go on with a run, to 40 epochs
+  vae-train resume=outputs/DATE/TIME epochs=40   go on with a run, to 40 epochs (or resume=latest)
 
 Switches and settings of Hydra (--hydra-help: more):
   --cfg job --resolve       show all settings of a command line with their values
   -m hydra/launcher=joblib  several jobs at once (docs/scaling.md; clusters too)
-  -m hydra/sweeper=optuna   a search over ranges, KEY=interval(a,b)
+  -m hydra/sweeper=optuna   a search over ranges, 'KEY=interval(a,b)'
   hydra.run.dir=DIR         the run's folder (of a sweep: hydra.sweep.dir)
   --config-dir DIR          a folder with more YAML files of your own, in the same groups
   -sc install=bash          complete keys and choices with Tab
@@ -42,7 +43,7 @@ Switches and settings of Hydra (--hydra-help: more):
 
 EVAL = """\
 vae-eval: measure, draw and export what vae-train has trained
-usage: vae-eval run=DIR [task=TASK] [KEY=VALUE …] [--cfg job] [--version]
+usage: vae-eval RUN [task=TASK] [KEY=VALUE …] [--cfg job] [--version]
 
 `vae-eval task=nll --help` lists the settings of this task as well.
 
@@ -50,6 +51,20 @@ Examples:
   vae-eval run=latest                             test metrics, and more, of the newest run
   vae-eval run=DIR task=nll num_samples=1000      log p(x) by importance sampling
   vae-eval run=DIR task=interpolate from=3 to=8   pictures from a 3 to an 8"""
+
+REPORT = """\
+vae-report: compare runs in a table and, in the folder of a sweep, a report with pictures
+usage: vae-report DIR … [KEY=VALUE …] [--no-figures] [--version]
+
+Settings:
+  metric=NAME   what decides the best: elbo, kl, val/loss; else the `monitor` of the runs
+  format=FORM   print only: table, csv, json or markdown
+  out=DIR       folder of the report; else the first DIR
+  plugins=NAME  modules with components of your own that the runs need, such as my_vae or a,b
+
+Examples:
+  vae-report outputs/sweeps/DATE/TIME metric=kl
+  vae-report outputs format=csv > runs.csv"""
 
 # key as it is typed, value as the YAML has it, meaning, type and range
 Setting = tuple[str, str, str, str]

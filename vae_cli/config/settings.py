@@ -4,8 +4,10 @@ Every value lives once, in `configs/`, with its meaning beside it. A value that 
 an error and never a second, silent default.
 """
 
+import difflib
 import re
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
@@ -15,7 +17,7 @@ from vae_cli.config.datasets import DatasetConfig
 from vae_cli.config.losses import LikelihoodConfig, ObjectiveConfig
 from vae_cli.config.networks import ModelConfig, PosteriorConfig, PriorConfig
 from vae_cli.config.optimization import BetaScheduleConfig, OptimizerConfig
-from vae_cli.config.registry import HOW, HOW_FAR, Component, Schema
+from vae_cli.config.registry import HOW, HOW_FAR, SCHEMAS, Component, Schema
 
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
 
@@ -134,3 +136,76 @@ GROUPS = tuple(
     for name, field in Config.model_fields.items()
     if isinstance(field.annotation, type) and issubclass(field.annotation, Component)
 )
+
+# ---------------------------------------------------------------- which setting a word means
+
+# names of earlier versions -> what to write now
+RENAMED = {"model.posterior": "posterior"}
+
+
+def unknown_key(path: str, schema: type[Schema], chosen: Mapping[str, Any]) -> str:
+    """The line for a key that a schema does not have: where this setting is, or the nearest one.
+
+    chosen: the choice of each group, {"model": "ae"}, and {"": ""} for the settings of every run.
+    """
+    if path in RENAMED:
+        return f"{path} is now called {RENAMED[path]}: write {RENAMED[path]}=…"
+    parent, _, word = path.rpartition(".")
+    inner = schema.model_fields.get(parent.rpartition(".")[2])
+    if inner is not None and isinstance(inner.annotation, type):
+        schema = inner.annotation
+    own = [f"{parent}.{name}".lstrip(".") for name in schema.model_fields]
+    here: list[str] = []
+    others: dict[tuple[str, str], list[str]] = {}  # (group, key) -> choices that have the key
+    for key, group, choice in _places():
+        if chosen.get(group) == choice:
+            here.append(key)
+        elif group in chosen and parent in ("", group) and _last(key) == word:
+            others.setdefault((group, key), []).append(choice)
+    meant = [] if parent else _near(word, here, 1.0)
+    if others and not meant:
+        have = (
+            f"{g}={', '.join(c)} ha{'s' if len(c) == 1 else 've'} {k}"
+            for (g, k), c in others.items()
+        )
+        return f"{path}: no such setting; {'; '.join(have)}"
+    if meant := meant or _near(word, own) or _near(word, here):
+        return f"{path}: no such setting (did you mean {' or '.join(meant)}?)"
+    where = f"{parent} has {', '.join(map(_last, own))}" if parent else "--help lists all"
+    return f"{path}: no such setting; {where}"
+
+
+def rewritten(word: str, value: str, cutoff: float = 1.0) -> str:
+    """'write beta=4', for a word that names a setting or a choice in another way, or ''.
+
+    cutoff: how near the word must be to the name of a setting; 1: equal.
+    """
+    name = word.strip("-").replace("-", "_")
+    keys = [*dict.fromkeys(key for key, _, _ in _places())]
+    keys = [name] if name in keys else _near(name, keys, cutoff)
+    texts = [shlex.quote(f"{key}={value}") if value else f"{key}=…" for key in keys]
+    texts = texts or [f"{group}={name}" for group, choice in SCHEMAS if choice == name]
+    return f"write {' or '.join(texts)}" if texts else ""
+
+
+def _places() -> Iterator[tuple[str, str, str]]:
+    """Yield every setting with the choice that has it: ("optimizer.lr", "optimizer", "adam").
+
+    A setting of every run has neither group nor choice; a task of vae-eval stands for itself.
+    """
+    yield from ((name, "", "") for name in Config.model_fields)
+    for (group, choice), schema in SCHEMAS.items():
+        prefix = "" if group == "task" else f"{group}."
+        names = (field.alias or name for name, field in schema.model_fields.items())
+        yield from ((prefix + name, group, choice) for name in names if name != "name")
+
+
+def _last(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def _near(word: str, keys: Iterable[str], cutoff: float = 0.6) -> list[str]:
+    """The keys whose last part is nearest to a word: several where it is equal."""
+    keys = list(keys)
+    close = difflib.get_close_matches(word, map(_last, keys), n=1, cutoff=cutoff)
+    return [key for key in keys if _last(key) in close]

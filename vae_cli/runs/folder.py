@@ -29,7 +29,7 @@ from vae_cli.config.check import HOW_KEYS, as_container, flatten
 from vae_cli.config.settings import Config
 from vae_cli.console import one_line, say
 from vae_cli.runs import checkpoint, files
-from vae_cli.runs.saved import BEST, LAST, PREVIOUS, read_metrics, read_summary
+from vae_cli.runs.saved import BEST, LAST, PREVIOUS, WEIGHTS, read_metrics, read_summary
 
 log = logging.getLogger(__name__)
 BOARD, METRICS, SUMMARY = "TensorBoard", "metrics.jsonl", "summary.json"
@@ -46,7 +46,7 @@ class Run:
         """Begin, or go on after `epoch` epochs and `step` updates. swept: the sweep's settings."""
         self.folder, self.checkpoints = folder, folder / "checkpoints"
         self.last, self.best = self.checkpoints / LAST, self.checkpoints / BEST
-        self.weights = folder / "model.safetensors"
+        self.weights = folder / WEIGHTS
         self.failing: set[str] = set()  # what could not be written
         self.history = [line for line in read_metrics(folder) if line["epoch"] <= epoch]
         self.summary: dict[str, Any] = {

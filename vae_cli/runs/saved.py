@@ -13,9 +13,11 @@ import yaml
 from vae_cli.config.check import typed
 from vae_cli.config.registry import PLUGINS
 from vae_cli.config.settings import Config
-from vae_cli.console import UserError, one_line
+from vae_cli.console import UserError, count, one_line
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"  # in the folder checkpoints/
+WEIGHTS = "model.safetensors"
+OF_BEST = (WEIGHTS, f"checkpoints/{BEST}")  # files of a run with its best weights
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,29 @@ def read_run(folder: Path) -> SavedRun:
     """Read one run folder. Raises UserError where there is none, or where it cannot be read."""
     path, summary = folder / "config.yaml", folder / "summary.json"
     if not os.path.isfile(path):
-        raise UserError(f"{folder} is not a run folder: it has no config.yaml")
+        inside = find_runs(folder) if os.path.isdir(folder) else []
+        names = [shlex.quote(str(run.folder.relative_to(folder))) for run in inside]
+        if names:
+            shown = " ".join([*names[:12], *["…"] * (len(names) > 12)])
+            raise UserError(
+                f"{folder} holds {count(len(names), 'run')}; add the name of one: {shown}"
+            )
+        lack = "it has no config.yaml" if os.path.isdir(folder) else "it is no folder"
+        raise UserError(f"{folder} is not a run folder: {lack}")
     settings = read_yaml(path)
     if not isinstance(settings, dict):
         raise UserError(f"{path} is not a configuration of vae-train")
     changed = (summary if summary.is_file() else path).stat().st_mtime
     return SavedRun(folder, settings, read_summary(folder), changed)
+
+
+def folder_of(path: str | Path, *files: str) -> Path:
+    """The run folder that a path names, also where it ends in one of the files of a run."""
+    folder = Path(os.path.expanduser(path))
+    for file in files:
+        if folder.match(file) and os.path.isfile(folder):
+            return folder.parents[len(Path(file).parts) - 1]
+    return folder
 
 
 def read_yaml(path: Path) -> Any:

@@ -54,6 +54,18 @@ class Forgiving:
         return len(text)
 
 
+def be_polite() -> None:
+    """Let threads that wait sleep early where other programs run now; before torch is imported.
+
+    Two runs whose threads spin stop each other: 16 to 44 s an epoch in place of 4.6, on two cores.
+    A run by itself is faster by a fifth when they spin.
+    """
+    with suppress(OSError, ValueError):  # not Linux
+        running = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0]) - 1
+        if running >= max(1, (os.cpu_count() or 1) // 2):
+            os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
 def answer(command: str, work: Callable[[], int]) -> int:
     """Do the work and return its exit code, or say in one line why it ended."""
     try:
