@@ -95,6 +95,17 @@ def test_answers_need_no_torch(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_no_more_is_imported_before_the_first_step_than_it_needs(tmp_path):
+    code = (
+        "import sys; from vae_cli import cli; from vae_cli.training import loop;"
+        "loop.fit = lambda *arguments: sys.exit(' '.join(set(sys.modules) & {'torch._dynamo',"
+        " 'torchvision', 'pandas', 'scipy', 'sympy'}) or None); cli.run(sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", code, "dataset=beta_pdf", "optimizer=sgd"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, "4,500 training" in done.stderr) == (0, True), done.stderr
+
+
 def test_completion_knows_groups(vae_train_here, monkeypatch):
     monkeypatch.setenv("COMP_LINE", "vae-train model=")
     monkeypatch.setenv("COMP_POINT", "16")
@@ -128,7 +139,8 @@ def test_a_run_s_end_is_an_exit_code_and_a_line(
     done = vae_train_here(*TINY, f"beta={beta}")
     assert done.returncode == code
     assert words in done.stderr
-    assert done.stderr.count("\n") == (code > 0)
+    assert done.stderr.count("\n") == 1 + (code > 0)
+    assert done.stderr.startswith("mlp_vae on digits, 1 epoch -> outputs/")  # before torch
     (folder,) = fake_training
     assert folder.parts[-3] == "outputs"
     if code in (0, 6):

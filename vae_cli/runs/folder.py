@@ -33,7 +33,7 @@ from vae_cli.runs.saved import BEST, LAST, PREVIOUS, WEIGHTS, read_metrics, read
 
 log = logging.getLogger(__name__)
 BOARD, METRICS, SUMMARY = "TensorBoard", "metrics.jsonl", "summary.json"
-PACKAGES = ("vae-cli", "torch", "torchvision", "hydra-core", "omegaconf", "tensorboard", "numpy")
+PACKAGES = ("vae-cli", "torch", "hydra-core", "omegaconf", "tensorboard", "numpy")
 FINAL_METRICS = ("test/elbo", "test/reconstruction", "test/kl", "test/loss", "test/active_units")
 
 

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from vae_cli.config.compose import quoted
 from vae_cli.config.registry import config_dir
 from vae_cli.config.settings import Config
-from vae_cli.console import RunFailed, UserError, one_line
+from vae_cli.console import RunFailed, UserError, count, one_line, say
 from vae_cli.runs import resume
 from vae_cli.runs.files import LOCK, locked
 from vae_cli.runs.interrupt import Interrupted
@@ -96,6 +96,11 @@ def run_job(
         with locked(folder):
             try:
                 resume.prepare_folder(folder, config)
+                if not config.quiet:  # torch takes seconds
+                    what = f"{config.model.name} on {config.dataset.name}"
+                    place = Path(os.path.relpath(folder))
+                    place = folder if ".." in place.parts else place
+                    say(f"{what}, {count(config.epochs, 'epoch')} -> {place}")
                 from vae_cli.training.loop import train  # imports torch
 
                 pictures: list[Observer] = []

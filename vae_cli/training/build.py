@@ -32,7 +32,8 @@ def prepare_process(config: Config) -> None:
             mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(config.deterministic)
+    if config.deterministic != torch.are_deterministic_algorithms_enabled():  # imports compilers
+        torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cudnn.benchmark = not config.deterministic
 
 

@@ -19,8 +19,7 @@ JUDGED_AFTER = 1000  # updates; before, a code that carries nothing yet is no co
 def greet(training: "Training") -> None:
     """Say what is trained, on what, where; note the device and the sizes in summary.json."""
     config, data, state = training.config, training.data, training.state
-    place, how = data.train.x.device, count(config.epochs, "epoch")
-    how = f"going on after epoch {state.epoch}" if state.step else how
+    place, how = data.train.x.device, f", going on after epoch {state.epoch}" * (state.step > 0)
     threads = f"{platform.machine()}, {count(torch.get_num_threads(), 'thread')}"
     device = f"{place} ({torch.cuda.get_device_name(place) if place.type == 'cuda' else threads})"
     device += f", {distributed.size()} processes" if distributed.size() > 1 else ""
@@ -31,9 +30,9 @@ def greet(training: "Training") -> None:
         say(f"warning: beta={config.beta:g} {line}")
     val = "" if data.val is None else f" + {len(data.val):,} validation"
     greeting = (
-        f"{config.model.name} on {config.dataset.name}: {len(data.train):,} training{val} +"
-        f" {len(data.test):,} test examples of shape {'x'.join(map(str, data.shape))},"
-        f" {parameters:,} parameters, {device}, {config.precision}, {how}\n{training.run.folder}"
+        f"{len(data.train):,} training{val} + {len(data.test):,} test examples of shape"
+        f" {'x'.join(map(str, data.shape))}, {parameters:,} parameters, {device},"
+        f" {config.precision}{how}"
     )
     if not config.quiet:
         say(greeting)

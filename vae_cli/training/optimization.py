@@ -12,6 +12,12 @@ from vae_cli.config import optimization as schemas
 from vae_cli.config.losses import AdversarialConfig, ObjectiveConfig
 from vae_cli.vae.vae import VAE
 
+# torch wraps these for compiled code, which has no optimiser here, and imports its compiler when
+# one is called: 1.3 s before the first step
+for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
+    method = getattr(torch.optim.Optimizer, name)
+    setattr(torch.optim.Optimizer, name, getattr(method, "__wrapped__", method))
+
 
 def adam(config: schemas.AdamConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     """Build Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019)."""
