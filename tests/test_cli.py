@@ -339,6 +339,7 @@ def test_vae_eval_does_a_task(command, trained, tmp_path):
     run = trained("dataset=digits", "epochs=1")
     code, out, err = command("vae-eval", f"run={run}", "task=sample", "n=2", f"out={tmp_path}/made")
     assert code == 0, err
+    assert err.startswith(f"task=sample of {run}\n")  # before torch
     made = sorted((tmp_path / "made").iterdir())
     assert len(made) >= 2
     assert all(str(path) in out for path in made)
@@ -355,7 +356,7 @@ def test_vae_report_prints_or_writes(command, trained, tmp_path):
     assert (tmp_path / "made" / "report.html").exists()
     before = sorted(Path(run).rglob("*"))
     code, out, _ = command("vae-report", run)
-    assert (code, "--out DIR" in out) == (0, True)
+    assert (code, "out=DIR" in out) == (0, True)
     assert sorted(Path(run).rglob("*")) == before
     assert "metric=" in command("vae-report", "--help")[1]
     assert command("vae-report", "--version")[1].startswith("vae-report ")

@@ -75,6 +75,7 @@ ANSWERS = {
     "vae-train --epoch 3": "--epoch 3: write epochs=3",
     "vae-train --batch-size 64": "--batch-size 64: write batch_size=64",
     "vae-train --lr 1e-3": "--lr 1e-3: write optimizer.lr=1e-3",
+    "vae-train --learning-rate 1e-3": "--learning-rate 1e-3: write optimizer.lr=1e-3",
     "vae-train --hidden-sizes [9]": "--hidden-sizes [9]: write 'model.hidden_sizes=[9]'",
     "vae-train --model conv_vae": "--model conv_vae: write model=conv_vae",
     "vae-train --dataset digits --quiet": "--dataset digits: write dataset=digits",
@@ -88,22 +89,24 @@ ANSWERS = {
     "vae-eval run=DIR nll": "nll: cannot be read; write task=nll",
     # keys without their group, and names of choices
     "vae-train lr=1e-3": "lr=1e-3: no such setting (did you mean optimizer.lr?)",
+    "vae-train bs=64": "bs=64: no such setting (did you mean batch_size or",
     "vae-train latent_dims=2": "latent_dims=2: no such setting (did you mean model.latent_dim?)",
     "vae-train model.lr=1": "model.lr=1: no such setting (did you mean optimizer.lr?)",
     "vae-train path=a dataset=image_folder": "path=a: no such setting (did you mean dataset.path?)",
-    "vae-train path=pngs": "path=pngs: no such setting; dataset=image_folder has dataset.path",
+    "vae-train path=pngs": "path=pngs: no such setting; dataset.path is a setting of"
+    " dataset=image_folder",
     "vae-train hidden_sizes=[9] posterior=iaf": "hidden_sizes=[9]: no such setting (did you mean"
     " model.hidden_sizes or posterior.hidden_sizes?)",
     "vae-train dataset.name=digits": "dataset.name=digits: write dataset=digits",
     "vae-train task=nll": "task: no such setting here",
     # settings of another choice
-    "vae-train scheduler.gamma=0.9": "scheduler.gamma=0.9: no such setting; scheduler=exponential,"
-    " step, plateau have scheduler.gamma",
-    "vae-train model.channels=[9]": "model.channels=[9]: no such setting; model=conv_vae, conv_ae"
-    " have model.channels",
+    "vae-train scheduler.gamma=0.9": "scheduler.gamma=0.9: no such setting; scheduler.gamma is"
+    " a setting of scheduler=exponential, step, plateau",
+    "vae-train model.channels=[9]": "model.channels=[9]: no such setting; model.channels is a"
+    " setting of model=conv_vae, conv_ae",
     "vae-train experiment=mlp_vae_20d model=conv_vae": "experiment=mlp_vae_20d: model.hidden_sizes:"
-    " no such setting; model=ae, mlp_vae have model.hidden_sizes",
-    "vae-eval run=DIR n=3": "n=3: no such setting; task=sample has n",
+    " no such setting; model.hidden_sizes is a setting of model=ae, mlp_vae",
+    "vae-eval run=DIR n=3": "n=3: no such setting; n is a setting of task=sample",
     # a folder of runs, a file of a run
     "vae-train sweep": "resume=PLACE/sweep holds 2 runs; add the name of one: beta=1 'beta=4,a b'",
     "vae-eval sweep": "run=sweep holds 2 runs; add the name of one: beta=1 'beta=4,a b'",

@@ -22,7 +22,7 @@ from vae_cli.config.check import as_container, nearest, schema_of, validated
 from vae_cli.config.help import EVAL, REPORT, TRAIN, help_text
 from vae_cli.config.plugins import load_plugins, named_plugins
 from vae_cli.config.settings import rewritten
-from vae_cli.console import UserError, table
+from vae_cli.console import UserError, say, table
 from vae_cli.runs import resume, saved
 from vae_cli.runs.files import locked
 from vae_cli.runs.interrupt import signals_interrupt
@@ -127,6 +127,8 @@ def _train(argv: Sequence[str]) -> int:
         return through_hydra(argv, lambda cfg: None)
     if args.multirun and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("-m: several processes (torchrun) share one run; leave out -m")
+    if args.multirun and (given := [w for w in args.overrides if w.startswith("hydra.run.dir=")]):
+        raise UserError(f"{given[0]}: of a single run; a sweep has hydra.sweep.dir=DIR")
     signals_interrupt()
     args.switches = [word for word in args.switches if word not in ("-m", "--multirun")]
     return _sweep(args) if args.multirun else _single(args)
@@ -207,6 +209,7 @@ def _eval(argv: Sequence[str]) -> int:
     if problems:
         raise UserError(problems[0])
     logging.captureWarnings(True)
+    say(f"task={task.name} of {folder}")
     from vae_cli.analysis.tasks import run_task  # imports torch
 
     report = run_task(task, folder)
@@ -241,7 +244,7 @@ def _report(argv: Sequence[str]) -> int:
         return 0
     print(report.terminal(sweep), flush=True)
     if args.out is None and (folders[0] / "config.yaml").is_file():
-        print("\n  --out DIR writes the report's files; nothing is written into a run")
+        print("\n  out=DIR writes the report's files; nothing is written into a run")
         return 0
     out = folders[0] if args.out is None else Path(args.out).expanduser()
     files, failed = report.write_report(sweep, out, figures=not args.no_figures)

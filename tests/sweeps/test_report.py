@@ -159,7 +159,7 @@ def test_the_files_go_into_a_folder_and_are_no_runs(sweep_folder, tmp_path):
     assert [path.name for path in files] == ["sweep.csv", "sweep.json", "report.md", "report.html"]
     assert all(path.stat().st_size > 400 for path in files)
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="--out"):
+    with pytest.raises(UserError, match="out="):
         report.write_report(compare([sweep_folder]), tmp_path / "file", figures=False)
 
 

@@ -60,7 +60,7 @@ def test_the_monitor_of_the_runs_or_another_metric_decides(tmp_path, write_run, 
     run = read_run(write_run(tmp_path / "c", measured(1, 9), **settings))
     assert monitored(run) == "val/elbo"
     assert monitored(replace(run, summary={"monitor": "val/bound"})) == "val/bound"
-    with pytest.raises(UserError, match="--metric elbow"):
+    with pytest.raises(UserError, match="metric=elbow"):
         compare([tmp_path], "elbow")
 
 

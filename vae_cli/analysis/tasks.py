@@ -39,7 +39,8 @@ def run_task(task: settings.EvalConfig, folder: Path) -> Report:
     own = folder / "eval"
     if task.other_data:
         run.trained_on, own = None, own / "other_data"
-    say(f"task={task.name} of {run!r} on {run.device}")
+    config = run.config
+    say(f"{config.model.name} on {config.dataset.name}, epoch {run.epoch}, on {run.device}")
     out = own if task.out is None else Path(task.out).expanduser()
     try:
         out.mkdir(parents=True, exist_ok=True)

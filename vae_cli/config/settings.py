@@ -164,11 +164,8 @@ def unknown_key(path: str, schema: type[Schema], chosen: Mapping[str, Any]) -> s
             others.setdefault((group, key), []).append(choice)
     meant = [] if parent else _near(word, here, 1.0)
     if others and not meant:
-        have = (
-            f"{g}={', '.join(c)} ha{'s' if len(c) == 1 else 've'} {k}"
-            for (g, k), c in others.items()
-        )
-        return f"{path}: no such setting; {'; '.join(have)}"
+        of = (f"{k} is a setting of {g}={', '.join(c)}" for (g, k), c in others.items())
+        return f"{path}: no such setting; {'; '.join(of)}"
     if meant := meant or _near(word, own) or _near(word, here):
         return f"{path}: no such setting (did you mean {' or '.join(meant)}?)"
     where = f"{parent} has {', '.join(map(_last, own))}" if parent else "--help lists all"
@@ -204,8 +201,14 @@ def _last(key: str) -> str:
     return key.rpartition(".")[2]
 
 
+def _initials(name: str) -> str:
+    return "".join(part[:1] for part in name.split("_")) if "_" in name else name
+
+
 def _near(word: str, keys: Iterable[str], cutoff: float = 0.6) -> list[str]:
-    """The keys whose last part is nearest to a word: several where it is equal."""
+    """The keys whose last part is nearest to a word, or its initials: learning_rate is lr."""
     keys = list(keys)
     close = difflib.get_close_matches(word, map(_last, keys), n=1, cutoff=cutoff)
+    if not close and cutoff < 1:
+        close = [last for last in map(_last, keys) if _initials(last) == _initials(word)]
     return [key for key in keys if _last(key) in close]

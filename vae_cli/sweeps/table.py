@@ -206,7 +206,7 @@ def _deciding(
     names = [name, *first, *(f"{split}/{name}" for split in ("test", "latent", "val", "train"))]
     if metric is None or {*names} & {*metrics}:
         return next((n for n in names if n in metrics), f"test/{name}")
-    raise UserError(f"--metric {metric}: no run has it{nearest(metric, metrics)}")
+    raise UserError(f"metric={metric}: no run has it{nearest(metric, metrics)}")
 
 
 def _collect(folders: Sequence[Path]) -> tuple[list[tuple[SavedRun, list[str]]], list[str]]:
