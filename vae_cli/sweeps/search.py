@@ -20,7 +20,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 from pydantic import Field
 
-from vae_cli.config.check import digest, identity, validated
+from vae_cli.config.check import digest, identity, nearest, validated
 from vae_cli.config.registry import Schema
 from vae_cli.config.settings import Config
 from vae_cli.console import UserError, one_line, say
@@ -32,12 +32,6 @@ if TYPE_CHECKING:
 
 PREFIX = "hydra.sweeper."
 EPOCHS = ("val/", "train/")  # metrics of a run's best epoch; the others are those of its end
-Metric = Literal[
-    "val/bound", "test/bound", "val/elbo", "val/loss", "val/reconstruction", "val/kl",
-    "train/elbo", "train/loss", "train/reconstruction", "train/kl",
-    "test/elbo", "test/loss", "test/reconstruction", "test/kl", "test/active_units",
-    "parameters", "seconds",
-]  # fmt: skip
 Check = Callable[[Sequence[str]], Config]  # overrides -> settings, or UserError
 # settings of a trial, the overrides that give them, its folder, observers -> exit code
 Train = Callable[[Config, list[str], Path, "list[Observer]"], int]
@@ -47,7 +41,7 @@ class SearchConfig(Schema):
     """All settings of a search: `configs/hydra/sweeper/optuna.yaml`."""
 
     name: str
-    metric: list[Metric] = Field(min_length=1)
+    metric: list[str] = Field(min_length=1)  # of those that a run writes
     direction: list[Literal["maximize", "minimize"]] = Field(min_length=1)
     n_trials: int = Field(ge=1)
     n_jobs: Literal[1]  # for more at once: the command twice, with one hydra.sweeper.storage
@@ -126,7 +120,9 @@ def pruning(trial: Trial, metric: str, reported: Mapping[int, float]) -> "Observ
 
     class Pruning(Observer):
         def epoch(self, training: "Training", record: dict[str, float]) -> None:
-            if (epoch := int(record["epoch"])) not in reported:
+            if metric not in record:
+                training.stopped = f"it writes no {metric}"
+            elif (epoch := int(record["epoch"])) not in reported:
                 trial.report(record[metric], epoch)
             if trial.should_prune():
                 training.stopped = f"its {metric} falls behind that of other trials"
@@ -208,15 +204,20 @@ def _train_trial(
         code = train(config, overrides, place, observers * (search.settings.pruner != "none"))
         if code in (130, 143):
             return code
-        summary = read_summary(place)
-        if summary.get("status") == "pruned":
+        summary, found = read_summary(place), numbers(place)
+        values = [found.get(metric, math.nan) for metric in metrics]
+        if lost := [metric for metric in metrics if code == 0 and metric not in found]:
+            error = f"{PREFIX}metric: the run writes no {lost[0]}{nearest(lost[0], found)}"
+            if not any(other.state is TrialState.COMPLETE for other in trials):
+                raise UserError(error)
+        elif summary.get("status") == "pruned":
             study.tell(trial.number, state=TrialState.PRUNED)
             return "given up"
-        values = [measured(place, metric) for metric in metrics]
-        if code == 0 and all(value == value for value in values):
+        elif code == 0 and all(value == value for value in values):
             study.tell(trial.number, values)
             return ", ".join(f"{k} {v:.4f}" for k, v in zip(metrics, values, strict=True))
-        error = str(summary.get("error", f"exit code {code}"))
+        else:
+            error = str(summary.get("error", f"exit code {code}"))
     trial.set_user_attr("error", error)
     study.tell(trial.number, state=TrialState.FAIL)
     return f"failed: {error}"
@@ -226,15 +227,13 @@ def _name(trial: int) -> str:
     return f"trial-{trial:03d}"
 
 
-def measured(folder: Path, metric: str) -> float:
-    """A metric of a completed run; NaN where it has none."""
-    summary = read_summary(folder)
-    numbers = summary | summary.get("metrics", {})
-    if metric.startswith(EPOCHS):
-        epochs = {line["epoch"]: line for line in read_metrics(folder)}
-        numbers = epochs.get(summary.get("best_epoch"), {})
-    number = numbers.get(metric)
-    return math.nan if number is None else float(number)
+def numbers(folder: Path) -> dict[str, float]:
+    """The numbers of a run by their names, those of val/ and train/ of its best epoch."""
+    summary, lines = read_summary(folder), read_metrics(folder)
+    best = [line for line in lines if line["epoch"] == summary.get("best_epoch")] or lines
+    found = summary | summary.get("metrics", {}) | (best[-1] if best else {})
+    known = {k: math.nan if value is None else value for k, value in found.items()}
+    return {name: value for name, value in known.items() if isinstance(value, int | float)}
 
 
 def _report(study: optuna.Study, search: Search, folder: Path) -> None:
