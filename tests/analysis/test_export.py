@@ -44,6 +44,26 @@ def test_an_autoencoders_encoder_gives_its_code(evaluate, trained):
     assert "-> code" in done.rows["encoder"]
 
 
+@pytest.mark.parametrize("format", ["torch_export", "onnx"])
+def test_a_conditional_model_takes_labels_beside_its_input(evaluate, trained, format):
+    if format == "onnx":
+        pytest.importorskip("onnxruntime")
+    folder = trained("dataset=digits", "model.condition_on_labels=true", "epochs=1")
+    done = evaluate(folder, "task=export", f"format={format}")
+    assert done.rows["decoder"].startswith("z [B, 8], labels [B] int64 -> x_mean; largest diff")
+    if format == "onnx":
+        import onnxruntime
+
+        decoder = onnxruntime.InferenceSession(done.folder / "decoder.onnx")
+        decode = lambda z, y: decoder.run(None, {"z": z.numpy(), "labels": y.numpy()})  # noqa: E731
+    else:
+        decode = torch.export.load(done.folder / "decoder.pt2").module()
+    run, z, labels = load_run(folder), torch.randn(7, 8), torch.arange(7)
+    (x,) = decode(z, labels)
+    np.testing.assert_allclose(x, run.given(labels).decode(z), atol=1e-5)
+    assert abs(np.asarray(x) - run.given(0).decode(z).numpy()).max() > 0.001
+
+
 CONV = ("model=conv_vae", "model.channels=[4,8]", "model.spatial=true")
 
 

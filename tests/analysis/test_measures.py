@@ -49,9 +49,9 @@ def linear(make_config):
 def test_the_exact_posterior_gives_the_exact_evidence_from_one_code(linear):
     vae, evidence = linear
     x = evidence.sample((30,)).float()
-    values, _ = log_likelihood(vae, x, 1, source())
+    values, _ = log_likelihood(vae, [(x, None)], 1, source())
     torch.testing.assert_close(values, evidence.log_prob(x.double()), rtol=0, atol=1e-4)
-    _, effective = log_likelihood(vae, x, 100, source())
+    _, effective = log_likelihood(vae, [(x, None)], 100, source())
     torch.testing.assert_close(effective, torch.full((30,), 100.0).double())
 
 
@@ -65,7 +65,7 @@ def test_a_worse_posterior_still_finds_the_evidence_within_its_standard_error(li
     x = evidence.sample((40,)).float()
     exact = evidence.log_prob(x.double())
     k = 20_000
-    values, effective = log_likelihood(vae, x, k, source())
+    values, effective = log_likelihood(vae, [(x, None)], k, source())
     # delta method: the variance of log mean w is (1/ess - 1/K)
     error = (1 / effective - 1 / k).sqrt()
     assert float(((values - exact) / error).abs().max()) < 4.5
@@ -91,7 +91,7 @@ def test_the_estimate_converges_to_the_evidence_under_every_prior(linear, make_c
     sizes = {k: v for k, v in {"components": 3, "layers": 2}.items() if hasattr(config, k)}
     vae.prior = config.model_copy(update=sizes).build(2, (6,))
     some = 2 * evidence.sample((1000,)).float()
-    vae.learn_from(Examples(len(some), lambda count: some[:count]))
+    vae.learn_from(Examples(len(some), lambda count: (some[:count], None)))
     weights, means, scales = torch.ones(1), torch.zeros(1, 2), torch.ones(1, 2)
     encoder.bias[2:] += 2 * math.log(2)  # wider than any true posterior: bounded weights
     if name == "mixture":
@@ -116,7 +116,7 @@ def test_the_estimate_converges_to_the_evidence_under_every_prior(linear, make_c
     chosen = torch.distributions.Categorical(weights.double())
     exact = torch.distributions.MixtureSameFamily(chosen, components)
     x, k = exact.sample((20,)).float(), 20_000
-    values, effective = log_likelihood(vae, x, k, source())
+    values, effective = log_likelihood(vae, [(x, None)], k, source())
     error = (1 / effective - 1 / k).sqrt()
     assert float(effective.min()) > 300
     assert float(((values - exact.log_prob(x.double())) / error).abs().max()) < 4.5
@@ -126,10 +126,24 @@ def test_the_estimate_converges_to_the_evidence_under_every_prior(linear, make_c
 def test_the_sum_over_codes_is_the_same_in_any_portions(linear, monkeypatch):
     vae, evidence = linear
     x = evidence.sample((7,)).float()
-    whole, _ = log_likelihood(vae, x, 50, source())
+    whole, _ = log_likelihood(vae, [(x, None)], 50, source())
     monkeypatch.setattr(evaluation, "VALUES", 6 * 7)  # one code an example at a time
-    parts, _ = log_likelihood(vae, x, 50, source())
+    parts, _ = log_likelihood(vae, [(x, None)], 50, source())
     torch.testing.assert_close(whole, parts, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["vamp", "exemplar"])
+def test_components_of_the_prior_are_encoded_once_for_all_examples(make_config, name):
+    words = (f"prior={name}", "prior.components=3", "model.latent_dim=2")
+    vae = build_vae(make_config("dataset=digits", *words), (1, 8, 8))
+    x, sizes = torch.rand(120, 1, 8, 8), []
+    vae.learn_from(Examples(120, lambda count: (x[:count], None)))
+    vae.model.encoder.register_forward_hook(lambda module, given, code: sizes.append(len(code)))
+    values, _ = log_likelihood(vae, [(x[:110], None), (x[110:], None)], 20, source())
+    assert sizes == [3, 50, 50, 10, 10]
+    again = source()  # as the parts one by one
+    parts = [log_likelihood(vae, [(part, None)], 20, again)[0] for part in x[:110].split(50)]
+    torch.testing.assert_close(values[:110], torch.cat(parts))
 
 
 def test_the_information_of_a_gaussian_channel():
@@ -234,7 +248,7 @@ def test_the_likelihood_of_a_large_image_is_exact_to_a_thousandth_of_a_nat(
             parameter.zero_()
         layers(vae.model.decoder)[-1].bias.copy_(raw.flatten())
     x = torch.rand(1, *shape, generator=source(2)).round()
-    values, _ = log_likelihood(vae, x, 3, source())
+    values, _ = log_likelihood(vae, [(x, None)], 3, source())
     exact = make(raw[0].double()).log_prob(x.double()).sum()
     assert float(values[0]) == pytest.approx(float(exact), abs=1e-3)
 

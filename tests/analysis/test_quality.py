@@ -108,7 +108,7 @@ SIZE = ("dataset=digits", "dataset.size=12", "epochs=2")
 
 
 def test_samples_are_compared_in_a_classifier_that_is_kept(evaluate, trained, capsys):
-    run, task = trained(*SIZE), ("task=quality", "steps=150", "num_samples=250")
+    run, task = trained(*SIZE), ("task=quality", "classifier_steps=150", "num_samples=250")
     done = evaluate(run, *task)
     found, images = done.json("quality.json"), load_run(run).data().test.x
     assert "training a classifier" in capsys.readouterr().err
@@ -126,8 +126,22 @@ def test_samples_are_compared_in_a_classifier_that_is_kept(evaluate, trained, ca
     own = evaluate(run, *task, f"features={file}").json("quality.json")
     assert own["fid_classifier"] == pytest.approx(found["fid_classifier"])
     assert own["classifier_test_accuracy"] is None
-    evaluate(run, *task, "steps=5")  # is another
+    evaluate(run, *task, "classifier_steps=5")  # is another
     assert "training a classifier for 5 steps" in capsys.readouterr().err
+
+
+def test_samples_of_an_autoencoder_come_from_a_density_that_is_fitted(evaluate, trained):
+    run, task = trained(*SIZE, "model=ae"), ("task=quality", "classifier_steps=150")
+    done = evaluate(run, *task)
+    assert done.json("quality.json")["sampler"] is None
+    assert any("give sampler=gmm, flow or two_stage" in note for note in done.notes)
+    far = {}
+    for components in (1, 10):
+        words = ("sampler=gmm", f"components={components}", "num_samples=250")
+        found = evaluate(run, *task, *words).json("quality.json")
+        assert found["sampler"] == "gmm"
+        far[components] = found["fid_classifier"]
+    assert 0 < far[10] < far[1]
 
 
 def save(network: torch.nn.Module, path) -> str:

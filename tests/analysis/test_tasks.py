@@ -191,6 +191,25 @@ def test_a_target_from_a_file(evaluate, curves, tmp_path):
             evaluate(curves, "task=fit", f"target={tmp_path}/{name}")
 
 
+def test_a_conditional_model_fits_in_one_class_or_in_the_nearest(evaluate, trained, tmp_path):
+    x = torch.randn(60, 5) + 5 * (torch.arange(60) % 2)[:, None]
+    np.savez(tmp_path / "two.npz", x=x.numpy(), y=np.array(["low", "high"] * 30))
+    words = ("dataset=arrays", f"dataset.train={tmp_path / 'two.npz'}", "batch_size=20", "epochs=3")
+    curves = ("likelihood=gaussian", "model.latent_dim=1", "model.condition_on_labels=true")
+    folder = trained(*words, *curves)
+    np.save(tmp_path / "a.npy", np.full(5, 4.5, np.float32))
+    task = ("task=fit", f"target={tmp_path / 'a.npy'}", "num_starts=3")
+    found = {c: evaluate(folder, *task, f"label={c}").json("fit.json") for c in ("low", "high")}
+    assert {c: result["label"] for c, result in found.items()} == {"low": "low", "high": "high"}
+    best = min(found, key=lambda name: found[name]["residual_norm"])
+    assert evaluate(folder, *task).json("fit.json") == found[best]
+    run = load_run(folder)  # the code is that of its class
+    decoded = run.given(run.class_names.index("low")).decode([found["low"]["code"]])[0]
+    norm = float((decoded - 4.5).norm())
+    assert found["low"]["residual_norm"] == pytest.approx(norm, rel=1e-3)
+    assert found["low"]["residual_norm"] != pytest.approx(found["high"]["residual_norm"])
+
+
 def test_what_the_run_cannot_do_is_refused(trained, curves, evaluate):
     with pytest.raises(UserError, match="task=nll"):
         evaluate(trained("dataset=digits", "epochs=1", "model=ae"), "task=nll")

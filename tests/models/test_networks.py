@@ -52,6 +52,17 @@ def test_a_spatial_code_is_an_image_of_the_last_convolutions_positions():
         ConvConfig(name="conv_vae", latent_dim=25, **settings).build((1, 10, 7), 50)
 
 
+def test_a_label_is_channels_of_a_spatial_code():
+    settings = {"channels": [4, 8], "activation": "leaky_relu", "spatial": True, **START}
+    config = ConvConfig(name="conv_vae", latent_dim=24, **settings)
+    model, labels = config.build((1, 10, 7), 48, 3).eval(), torch.tensor([2, 0, 1, 2, 1])
+    code = model.encode(torch.rand(5, 1, 10, 7), labels)
+    assert code.shape == (5, 48)
+    planes = torch.eye(3)[labels][:, :, None, None].expand(5, 3, 3, 2)
+    image = torch.cat([code[:, :24].unflatten(1, (4, 3, 2)), planes], 1)  # after the Unflatten
+    torch.testing.assert_close(model.decode(code[:, :24], labels), model.decoder[1:](image))
+
+
 def test_the_schema_allows_exactly_the_activations_that_there_are():
     assert set(MLPConfig.model_fields["activation"].annotation.__args__) == set(ACTIVATIONS)
     for name, layer in ACTIVATIONS.items():

@@ -86,6 +86,38 @@ def test_one_hot_codes_of_a_conditional_model_can_be_sampled(trained):
     assert load_run(trained("dataset=digits", *words)).sample(10, seed=0).isfinite().all()
 
 
+def test_other_data_are_measured_with_the_classes_of_the_model(make_config, tmp_path):
+    def write(x: torch.Tensor, names: list[str] | None) -> None:
+        y = {} if names is None else {"y": np.array(names)}
+        np.savez(tmp_path / "x.npz", x=x.numpy(), **y)
+
+    x, names = torch.rand(60, 5), ["a", "b", "c"] * 20
+    write(x, names)
+    own = ("dataset=arrays", f"dataset.train={tmp_path / 'x.npz'}", "batch_size=20", "epochs=1")
+    train(make_config(*own, *LABELS[:1], *LABELS[2:]), tmp_path / "run")
+    write(x[1:], names[1:])
+    run = load_run(tmp_path / "run")
+    run.trained_on = None
+    assert run.data().class_names == ("a", "b", "c")
+    few = torch.tensor([name != "a" for name in names])
+    write(x[few], [name for name in names if name != "a"])  # its first class is b
+    other = load_run(tmp_path / "run")
+    other.trained_on = None
+    assert other.data().class_names == ("a", "b", "c")
+    assert set(other.data().train.labels.tolist()) == {1, 2}
+    test = other.data().test
+    expected = run.given(test.labels).encode(test.x).mean
+    torch.testing.assert_close(other.codes.mean, expected)
+    write(x, ["a", "b", "x"] * 20)
+    stranger = load_run(tmp_path / "run")
+    stranger.trained_on = None
+    with pytest.raises(UserError, match=r"class x is none that the model knows \(a, b, c\)"):
+        stranger.data()
+    write(x, None)
+    with pytest.raises(UserError, match="condition_on_labels=true: dataset=arrays has no labels"):
+        stranger.data()
+
+
 def test_labels_that_the_data_lacks_are_refused(make_config):
     with pytest.raises(UserError, match="condition_on_labels=true: dataset=beta_pdf has no labels"):
         load_data(make_config("dataset=beta_pdf", "model.condition_on_labels=true"))

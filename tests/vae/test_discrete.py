@@ -190,5 +190,5 @@ def test_the_likelihood_of_one_hot_codes_is_the_sum_over_all_of_them(make_config
         params = vae.decode(z[:, None]).double()  # [9, 1, *shape]
         log_joint = Normal(params, 1.0).log_prob(x.double()).flatten(2).sum(2) - math.log(9)
     exact = log_joint.logsumexp(0)
-    found, _ = log_likelihood(vae, x, 20_000, torch.Generator().manual_seed(0))
+    found, _ = log_likelihood(vae, [(x, None)], 20_000, torch.Generator().manual_seed(0))
     torch.testing.assert_close(found, exact, rtol=0, atol=0.02)

@@ -16,13 +16,13 @@ Z, D = 3, 4
 LAYER = torch.randn(D, 2 * Z, generator=torch.Generator().manual_seed(0)).double()
 
 
-def encode(x: Tensor) -> DiagonalGaussian:
+def encode(x: Tensor, labels: Tensor | None = None) -> DiagonalGaussian:
     """An encoder of one linear layer."""
     return DiagonalGaussian(*(x @ LAYER.to(x.dtype)).chunk(2, -1))
 
 
 def examples(x: Tensor) -> Examples:
-    return Examples(len(x), lambda count: x[:count])
+    return Examples(len(x), lambda count: (x[:count], None))
 
 
 def mixture() -> Mixture:
@@ -137,10 +137,10 @@ def test_an_example_does_not_count_for_its_own_density_in_training(kind):
     seen = torch.bernoulli(drawn) if kind == "probabilities" else drawn
     z, layer = torch.randn(2, 9, Z), torch.randn(64, Z)
 
-    def simple(x: Tensor) -> DiagonalGaussian:
+    def simple(x: Tensor, labels: Tensor) -> DiagonalGaussian:
         return DiagonalGaussian(x.flatten(1) @ layer, torch.zeros(()))
 
-    found, means = prior.log_prob(z, simple, seen), simple(prior.exemplars).mean
+    found, means = prior.log_prob(z, simple, seen), simple(prior.exemplars, prior.labels).mean
     for i in range(9):  # the first five are the exemplars
         others = means[[c for c in range(5) if c != i]]
         each = Normal(others, 1.0).log_prob(z[:, i, None]).sum(-1)  # [2, 4 or 5]
@@ -163,10 +163,8 @@ def test_of_draws_the_likeliest_exemplar_is_left_out_and_never_all():
     alike = networks.ExemplarConfig(name="exemplar", components=2).build(Z, (1, 8, 8))
     alike.learn_from(examples(torch.full((2, 1, 8, 8), 0.5)))
     z, same = torch.randn(1, 2, Z), torch.full((2, 1, 8, 8), 0.5)
-    density = alike.log_prob(
-        z, lambda x: DiagonalGaussian(x.flatten(1)[:, :Z], x.new_zeros(())), same
-    )
-    assert density.isfinite().all()
+    first = lambda x, labels: DiagonalGaussian(x.flatten(1)[:, :Z], x.new_zeros(()))  # noqa: E731
+    assert alike.log_prob(z, first, same).isfinite().all()
 
 
 def test_the_volume_of_a_flow_is_that_of_its_jacobian_and_its_inverse_is_exact():
@@ -211,3 +209,23 @@ def test_a_vamp_prior_of_a_flow_is_made_of_the_gaussians_that_it_starts_from(mak
     each = Independent(Normal(base.mean, base.stddev), 1)
     exact = MixtureSameFamily(Categorical(torch.ones(5)), each).log_prob(z)
     torch.testing.assert_close(vae.prior.log_prob(z, vae.encode), exact)
+
+
+@pytest.mark.parametrize("name", ["vamp", "exemplar"])
+def test_the_components_of_a_conditional_model_have_the_labels_of_their_examples(make_config, name):
+    small = (f"prior={name}", "prior.components=5", "model.latent_dim=3")
+    config = make_config("dataset=digits", "model.condition_on_labels=true", *small)
+    vae, x, labels = build_vae(config, (1, 8, 8), 10), torch.rand(9, 1, 8, 8), torch.arange(9) % 4
+    vae.learn_from(Examples(9, lambda count: (x[:count], labels[:count])))
+    other = build_vae(config, (1, 8, 8), 10)
+    other.load_state_dict(vae.state_dict())
+    inputs = other.prior.pseudo_inputs() if name == "vamp" else x[:5]
+    posterior = vae.encode(inputs, torch.tensor([0, 1, 2, 3, 0]))
+    scale = posterior.stddev if name == "vamp" else torch.ones(5, 3)
+    each = Independent(Normal(posterior.mean, scale), 1)
+    z = torch.randn(2, 4, 3)
+    exact = MixtureSameFamily(Categorical(torch.ones(5)), each).log_prob(z)
+    torch.testing.assert_close(other.prior.log_prob(z, other.encode), exact)
+    torch.testing.assert_close(other.prior.density(other.encode)(z), exact)
+    draws = other.draw_prior(50_000, torch.Generator().manual_seed(0))
+    assert ((draws.mean(0) - each.mean.mean(0)).abs() < 5 * draws.std(0) / 50_000**0.5).all()

@@ -6,6 +6,7 @@ from torch.distributions import Normal
 from vae_cli.vae.objectives import Weight
 from vae_cli.vae.posteriors import Encode
 from vae_cli.vae.priors import Prior
+from vae_cli.vae.regularizers import Penalty
 from vae_cli.vae.vae import VAE, build_vae
 
 WEIGHT = Weight(torch.tensor(2.0), torch.tensor(0.0))
@@ -54,6 +55,27 @@ def test_a_denoising_autoencoder_encodes_what_it_sees_and_decodes_the_rest(build
     expected = vae.terms(vae.encode(seen), X, noise, WEIGHT, seen).loss
     assert vae(X, noise, WEIGHT, seen).loss.equal(expected)
     assert not vae(X, noise, WEIGHT).loss.equal(expected)
+
+
+@pytest.mark.parametrize("name", ["gradient", "contractive"])
+def test_a_penalty_does_not_count_the_batch_again(build, name):
+    noise, weight = torch.zeros(1, 5, 2), Weight(*torch.tensor([1.0, 0.0]))
+    found = []
+    for words in ((), (f"penalty={name}",)):
+        vae = build(*CONV, "posterior=point", *words).train()
+        vae(X, noise, weight, generator=torch.Generator().manual_seed(0))
+        found.append(dict(vae.model.named_buffers()))
+    assert found[0]
+    assert all(v.equal(found[1][k]) for k, v in found[0].items())
+
+
+def test_a_slope_of_the_encoder_is_that_of_one_example_alone(build):
+    vae, x, seen = build(*CONV).train(), X.clone().requires_grad_(), []
+    vae.penalty = Penalty(1.0, lambda at: seen.append(at.encode(x).mean) or x.sum())
+    vae(X, torch.zeros(1, 5, 2), WEIGHT)
+    (slope,) = torch.autograd.grad(seen[0][0].sum(), x)
+    assert slope[0].abs().max() > 0
+    assert slope[1:].eq(0).all()
 
 
 def test_a_penalty_is_part_of_the_loss_and_has_its_metric(build):

@@ -51,7 +51,8 @@ def drawn(stem: Path, arrays: Mapping[str, Any], figure: Figure, rows: dict[str,
 class Encoder(nn.Module):
     """x [B, *shape] -> mean and log-variance [B, Z], where these are the whole posterior.
 
-    Of another posterior the mean alone, of a plain autoencoder the code.
+    Of another posterior the mean alone, of a plain autoencoder the code. labels [B] int64: of a
+    conditional model.
     """
 
     def __init__(self, run: TrainedRun) -> None:
@@ -60,22 +61,22 @@ class Encoder(nn.Module):
         self.results = ["mean"] if run.config.is_generative else ["code"]
         self.results += ["log_var"] * run.config.posterior.factorised
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        posterior = self.head(self.model.encode(x))
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
+        posterior = self.head(self.model.encode(x, labels))
         if len(self.results) == 1:
             return (posterior.mean,)
         return posterior.mean, 2 * posterior.stddev.log()
 
 
 class Decoder(nn.Module):
-    """z [B, Z] -> E[x|z] [B, *shape]."""
+    """z [B, Z], of a conditional model with labels [B] int64 -> E[x|z] [B, *shape]."""
 
     def __init__(self, run: TrainedRun) -> None:
         super().__init__()
         self.model, self.likelihood, self.results = run.vae.model, run.vae.likelihood, ["x_mean"]
 
-    def forward(self, z: Tensor) -> tuple[Tensor, ...]:
-        return (self.likelihood.mean(self.model.decode(z)[None])[0],)
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
+        return (self.likelihood.mean(self.model.decode(z, labels)[None])[0],)
 
 
 @torch.no_grad()
@@ -86,23 +87,28 @@ def run(task: ExportTask, run: TrainedRun, out: Path) -> Report:
         raise UserError("format=onnx needs an extra: pip install 'vae-cli[export]'")
     run.vae.cpu().to(memory_format=torch.contiguous_format)
     parts: Any = (Encoder(run), "x", run.shape), (Decoder(run), "z", (run.vae.latent_dim,))
+    labels = [torch.arange(5) % run.vae.classes] if run.vae.classes else []
+    batch = {0: torch.export.Dim("batch", min=1)}
     for part, given, shape in parts:
-        name, dims = type(part).__name__.lower(), ({0: torch.export.Dim("batch", min=1)},)
-        path, x = out / (name + (".onnx" if is_onnx else ".pt2")), torch.rand(5, *shape)
+        name, x = type(part).__name__.lower(), [torch.rand(5, *shape), *labels]
+        path, first = out / (name + (".onnx" if is_onnx else ".pt2")), tuple(v[:3] for v in x)
+        inputs = [given, "labels"][: len(x)]
         with warnings.catch_warnings(action="ignore"), replacing(path) as file:
-            program: Any = torch.export.export(part.eval(), (x[:3],), dynamic_shapes=dims)
+            dims = (batch,) * len(x)
+            program: Any = torch.export.export(part.eval(), first, dynamic_shapes=dims)
             if is_onnx:
-                names: Any = {"input_names": [given], "output_names": part.results}
+                names: Any = {"input_names": inputs, "output_names": part.results}
                 program = torch.onnx.export(program, **names, verbose=False)
                 file.write(program.model_proto.SerializeToString())
             else:
                 torch.export.save(program, file)
-        found = program(x) if is_onnx else torch.export.load(path).module()(x)
-        pairs = list(zip(found, part(x), strict=True))
+        found = (program if is_onnx else torch.export.load(path).module())(*x)
+        pairs = list(zip(found, part(*x), strict=True))
         far = max(float((found - wanted).abs().max()) for found, wanted in pairs)
         if not all(torch.allclose(*pair, rtol=1e-3, atol=1e-3) for pair in pairs):
             raise RunFailed(f"the exported {name} differs from the original by {far:.3g}")
-        results = f"{given} {['B', *shape]} -> {', '.join(part.results)}".replace("'", "")
+        taken = f"{given} {['B', *shape]}{', labels [B] int64' * len(labels)}".replace("'", "")
+        results = f"{taken} -> {', '.join(part.results)}"
         report.rows[name] = f"{results}; largest difference from the original {far:.2g}"
         report.files.append(path)
     return report

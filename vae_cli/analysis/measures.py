@@ -118,21 +118,23 @@ class Fit(NamedTuple):
     residual_norm: float  # ||target - decoded||_2 in the data's own units
 
 
-def fit(vae: VAE, target: Tensor, num_starts: int, source: torch.Generator) -> Fit:
+def fit(vae: VAE, target: Tensor, num_starts: int, source: torch.Generator, label: int = 0) -> Fit:
     """Find the z that minimises ||target - E[x|z]||_2. target [*shape], source on the CPU.
 
-    Least squares by trust regions (scipy) in float64, from the best 8 of `num_starts` codes: the
-    target's own posterior mean, and draws from the prior.
+    label: the class in which a conditional model encodes and decodes. Least squares by trust
+    regions (scipy) in float64, from the best 8 of `num_starts` codes: the target's own posterior
+    mean, and draws from the prior.
     """
     from scipy.optimize import least_squares
 
     double, wanted = copy.deepcopy(vae).cpu().eval().requires_grad_(False), target.cpu().double()
-    encoded = double.encode(wanted.float()[None]).mean  # [1, Z]
+    given = torch.tensor([label])
+    encoded = double.encode(wanted.float()[None], given).mean  # [1, Z]
     starts = torch.cat([encoded, double.draw_prior(num_starts - 1, source)]).double()
     double.double()
 
     def decode(z: Tensor) -> Tensor:  # [N, Z] -> [N, *shape]; VAE.decode returns float32
-        return double.likelihood.mean(double.model.decode(z)[None])[0]
+        return double.likelihood.mean(double.model.decode(z, given.expand(len(z)))[None])[0]
 
     def residuals(z: Any) -> Tensor:  # [Z] -> [P]
         return (decode(torch.as_tensor(z)[None])[0] - wanted).flatten()

@@ -71,14 +71,13 @@ def samples(
     Of a conditional model: of one class or, without a label, of each class in turn, a column each,
     and the labels [n].
     """
-    n, classes = len(z), run.vae.classes
-    labels = torch.arange(n) % (classes or 1) if label is None else torch.full((n,), label)
-    x, by_class = run.given(labels).decode(z), classes > 0 and label is None
-    columns = min(classes if by_class else 8, n)
+    n, by_class = len(z), run.vae.classes > 0 and label is None
+    each = run.in_turn(n) if label is None else run.given(label)
+    x, columns = each.decode(z), min(run.vae.classes if by_class else 8, n)
     table = x[: n - n % columns].unflatten(0, (-1, columns))  # full rows only
-    names = run.data().class_names[:columns] if by_class else ()
+    names = run.class_names[:columns] if by_class else ()
     title = f"Samples from {name}{run.of_class(label)}"
-    walk = {"z": z, "x": x} | ({"labels": labels} if classes else {})
+    walk = {"z": z, "x": x} | ({} if each.labels is None else {"labels": each.labels.expand(n)})
     return walk, figures.sheet(table, title, run.curves, columns=names)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vae_cli.analysis.export import Report, write_result
+from vae_cli.analysis.samplers import sampler_of
 from vae_cli.analysis.settings import QualityTask
 from vae_cli.analysis.trained import TrainedRun
 from vae_cli.console import UserError, one_line, say
@@ -180,7 +181,9 @@ def run(task: QualityTask, run: TrainedRun, out: Path) -> Report:
     # E[x|z] is compared with the grey images, of which dynamic binarisation draws black and white
     plain = data.undrawn
     count, own = min(task.num_samples, len(data.test)), task.features == "classifier"
-    lack = "" if run.config.samples_prior else "a deterministic autoencoder has no prior"
+    lack = ""
+    if task.sampler == "prior" and not run.config.samples_prior:
+        lack = "a deterministic autoencoder has no prior; give sampler=gmm, flow or two_stage"
     if count <= NEAREST:
         lack = f"the test set has only {count} images"
     elif own and (data.train.labels is None or data.test.labels is None):
@@ -189,13 +192,14 @@ def run(task: QualityTask, run: TrainedRun, out: Path) -> Report:
         name = Path(task.features).stem
         if own:
             with torch.enable_grad():
-                network, accuracy = classifier(plain, task.steps, out / "classifier.pt2")
+                network, accuracy = classifier(plain, task.classifier_steps, out / "classifier.pt2")
         else:
             first = plain.prepare(plain.test.head(2), source)
             network = read_network(Path(task.features).expanduser(), first)
         order = torch.randperm(len(data.test), generator=source, device=run.device)[:count]
         images = (plain.prepare(raw, source) for raw in plain.test.batches(order, BATCH))
-        parts = zip(run.draw_codes(count, seed).split(BATCH), order.split(BATCH), strict=True)
+        codes = sampler_of(task, run).draw(count)
+        parts = zip(codes.split(BATCH), order.split(BATCH), strict=True)
         # of a conditional model, samples of the classes that the images have
         draws = (run.given(run.labels_of(i)).decode(z).clamp(0, 1) for z, i in parts)
         real, samples = (
@@ -211,6 +215,7 @@ def run(task: QualityTask, run: TrainedRun, out: Path) -> Report:
         "psnr": ratio,
         "ssim": None if small else similarity,
         **compared,
+        "sampler": task.sampler if compared else None,
         "features": task.features,
         "classifier_test_accuracy": accuracy,
         "samples": count if compared else 0,
@@ -222,7 +227,8 @@ def run(task: QualityTask, run: TrainedRun, out: Path) -> Report:
         "psnr (dB) and ssim of test reconstructions": True,
         f"no ssim: its windows of {WINDOW} x {WINDOW} pixels do not fit": small,
         f"no comparison of samples: {lack}": lack,
-        f"{count:,} samples and as many test images in features={task.features}": not lack,
+        f"{count:,} samples (sampler={task.sampler}) and as many test images, in features="
+        f"{task.features}": not lack,
     }
     path = out / "quality.json"
     return Report(write_result(path, result), [path], [note for note in notes if notes[note]])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vae_cli.analysis import pictures
 from vae_cli.analysis.export import Report, drawn
-from vae_cli.analysis.settings import SampleTask
+from vae_cli.analysis.settings import DrawingTask, SampleTask
 from vae_cli.analysis.trained import TrainedRun
 from vae_cli.config.compose import settings_of
 from vae_cli.console import UserError, say
@@ -38,19 +38,19 @@ def sample(task: SampleTask, run: TrainedRun, out: Path) -> Report:
     samples.png and samples.npz: z [n, Z], x [n, *shape], the sampler and, of a fitted one, its
     log-density of test codes.
     """
-    seed, rows, more = run.config.seed, {}, dict[str, Any](sampler=task.sampler)
+    rows, more, name = {}, dict[str, Any](sampler=task.sampler), f"sampler={task.sampler}"
+    sampler = sampler_of(task, run)
+    z = sampler.draw(task.n)
     if task.sampler == "prior":
-        z, name = run.draw_codes(task.n, seed), "the prior"
+        name = "the prior"
         rows["draws"] = f"{task.n:,} from prior={run.config.prior.name}"
     else:
-        codes, name = run.embed("train").drawn.to(run.device), f"sampler={task.sampler}"
-        sampler = fitted(task, codes, seed)
-        z, test = sampler.draw(task.n), run.codes.drawn[:1000].to(run.device)
-        rows["draws"] = f"{task.n:,} from {name}, fitted to {len(codes):,} training codes"
+        codes = f"{len(run.data().train):,} training codes"
+        rows["draws"] = f"{task.n:,} from {name}, fitted to {codes}"
         if run.config.posterior.quantised:  # such codes have no density
-            z = run.vae.head.nearest(z)
             rows["draws"] += ", moved to the nearest code"
         else:
+            test = run.codes.drawn[:1000].to(run.device)
             more["log_density"] = log_density = sampler.log_prob(test)
             rows["log-density"] = f"{float(log_density.mean()):.3f} nats a test code"
             if run.config.is_generative:
@@ -63,14 +63,24 @@ def sample(task: SampleTask, run: TrainedRun, out: Path) -> Report:
 
 def find_class(run: TrainedRun, text: str | None) -> int | None:
     """The number of a conditional model's class, given by its name. Raises UserError."""
-    names = run.data().class_names if text is not None and run.vae.classes else ()
+    names = run.class_names if run.vae.classes else ()
     if text is not None and text not in names:
         known = f"give one of {', '.join(names)}" if names else "the model is not conditional"
         raise UserError(f"label={text}: no such class; {known}")
     return None if text is None else names.index(text)
 
 
-def fitted(task: SampleTask, codes: Tensor, seed: int) -> Sampler:
+def sampler_of(task: DrawingTask, run: TrainedRun) -> Sampler:
+    """Return the density that `task` draws codes from: the prior, or one that is fitted."""
+    vae, seed = run.vae, run.config.seed
+    if task.sampler == "prior":
+        draw = partial(run.draw_codes, seed=seed)
+        return Sampler(draw, lambda z: vae.prior.log_prob(z[None], vae.encode)[0])
+    codes = fitted(task, run.embed("train").drawn.to(run.device), seed)
+    return codes._replace(draw=lambda n: vae.head.nearest(codes.draw(n)))
+
+
+def fitted(task: DrawingTask, codes: Tensor, seed: int) -> Sampler:
     """Fit the density that `task` names to codes [N, Z], on their device; the seed decides all."""
     source = generator(codes.device, seed, "sampler")
     if task.sampler == "gmm":
@@ -138,7 +148,7 @@ def _two_stage(steps: int, codes: Tensor, seed: int, source: torch.Generator) ->
     fresh = partial(generator, codes.device, seed, "second likelihood")
     return Sampler(
         lambda n: vae.mean(vae.draw_prior(n, source)) + sigma * normal(n, codes.shape[1]),
-        lambda z: log_likelihood(vae, z, 100, fresh())[0],
+        lambda z: log_likelihood(vae, [(z, None)], 100, fresh())[0],
     )
 
 

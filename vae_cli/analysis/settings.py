@@ -17,7 +17,6 @@ class EvalConfig(Component):
     """The settings that every task has. `build(run, out)` does the task and returns a Report."""
 
     needs_posterior: ClassVar[str] = ""  # why a plain autoencoder cannot do this task
-    reads_labels: ClassVar[bool] = True  # whether it can be done with a conditional model
     needs_numbers: ClassVar[bool] = False  # codes that may have any values, not one-hot vectors
 
     name: str = Field(alias="task")
@@ -37,10 +36,6 @@ class EvalConfig(Component):
             model = f"model={config.model.name}, a deterministic autoencoder"
             model += f" (posterior={config.posterior.name})"
             yield f"task={self.name} cannot be done with {model}: {self.needs_posterior}"
-        if config.model.condition_on_labels and not self.reads_labels:
-            yield f"task={self.name} cannot be done with model.condition_on_labels=true"
-        if self.other_data and config.model.condition_on_labels:
-            yield "other_data=true: a conditional model knows the classes of its own data only"
         if self.needs_numbers and config.posterior.one_hot:
             codes = f"the codes of posterior={config.posterior.name} are one-hot vectors"
             yield f"task={self.name} cannot be done: {codes}, which do not vary continuously"
@@ -70,11 +65,25 @@ class DisentanglementTask(EvalConfig):
     bins: int = Field(ge=2)
 
 
+class DrawingTask(EvalConfig):
+    """A task that draws codes."""
+
+    sampler: Literal["prior", "gmm", "flow", "two_stage"]
+    components: int = Field(ge=1)
+    steps: int = Field(ge=1)
+
+    def problems(self, config: Config) -> Iterator[str]:
+        yield from super().problems(config)
+        if self.sampler != "prior" and config.posterior.one_hot:
+            kind = f"sampler={self.sampler}: the one-hot codes of posterior={config.posterior.name}"
+            yield f"task={self.name}: {kind} have no density; use sampler=prior"
+
+
 @register("task", "quality", builds="vae_cli.analysis.quality:run")
-class QualityTask(EvalConfig):
+class QualityTask(DrawingTask):
     num_samples: int = Field(ge=4)
     features: str
-    steps: int = Field(ge=1)
+    classifier_steps: int = Field(ge=1)
 
     def problems(self, config: Config) -> Iterator[str]:
         yield from super().problems(config)
@@ -93,18 +102,12 @@ class FiguresTask(EvalConfig):
 
 
 @register("task", "sample", builds="vae_cli.analysis.samplers:sample")
-class SampleTask(EvalConfig):
+class SampleTask(DrawingTask):
     n: int = Field(ge=1)
     label: str | None
-    sampler: Literal["prior", "gmm", "flow", "two_stage"]
-    components: int = Field(ge=1)
-    steps: int = Field(ge=1)
 
     def problems(self, config: Config) -> Iterator[str]:
         yield from super().problems(config)
-        if self.sampler != "prior" and config.posterior.one_hot:
-            codes = f"the one-hot codes of posterior={config.posterior.name}"
-            yield f"task=sample: sampler={self.sampler}: {codes} have no density; use sampler=prior"
         if self.sampler == "prior" and not config.samples_prior:
             yield (
                 f"task=sample: sampler=prior: model={config.model.name}, a deterministic"
@@ -138,8 +141,8 @@ class TraverseTask(EvalConfig):
 
 @register("task", "fit", builds="vae_cli.analysis.tasks:fit")
 class FitTask(EvalConfig):
-    reads_labels: ClassVar[bool] = False
     needs_numbers = True
+    label: str | None
     alpha: float | None = Field(gt=0)
     beta: float | None = Field(gt=0)
     target: str | None
@@ -156,5 +159,4 @@ class FitTask(EvalConfig):
 
 @register("task", "export", builds="vae_cli.analysis.export:run")
 class ExportTask(EvalConfig):
-    reads_labels: ClassVar[bool] = False
     format: Literal["onnx", "torch_export"]

@@ -207,13 +207,20 @@ def traverse(task: settings.TraverseTask, run: TrainedRun, out: Path) -> Report:
 
 
 def fit(task: settings.FitTask, run: TrainedRun, out: Path) -> Report:
-    """Find the code of a curve: fit.json (code, residual norm), fit.npz (the curves), fit.png."""
-    target, name = _target(task, run)
-    found, curves = run.fit(target, task.num_starts, run.config.seed), run.curves
+    """Find the code of a curve: fit.json (code, residual norm), fit.npz (the curves), fit.png.
+
+    Of a conditional model in one class or, without a label, in the one that comes nearest.
+    """
+    (target, name), label, curves = _target(task, run), find_class(run, task.label), run.curves
+    classes = range(max(1, run.vae.classes)) if label is None else [label]
+    fits = [(run.given(c).fit(target, task.num_starts, run.config.seed), c) for c in classes]
+    found, best = min(fits, key=lambda fit: fit[0].residual_norm)
     result = {"target": name, "residual_norm": found.residual_norm, "code": found.code.tolist()}
+    result |= {"label": run.class_names[best]} if run.vae.classes else {}
     write_json(out / "fit.json", result)
     pair = torch.stack([target.double(), found.decoded])[None]
-    figure = figures.sheet(pair, f"The code nearest to {name}", curves, columns=["target", "fit"])
+    title = f"The code nearest to {name}{run.of_class(best)}"
+    figure = figures.sheet(pair, title, curves, columns=["target", "fit"])
     arrays = {"target": target, "code": found.code, "fitted": found.decoded}
     arrays |= {} if curves is None else {"grid": curves.grid}
     report = drawn(out / "fit", arrays, figure, {k: str(v) for k, v in result.items()})

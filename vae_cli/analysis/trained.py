@@ -15,6 +15,7 @@ from vae_cli.config.plugins import load_plugins
 from vae_cli.config.settings import Config
 from vae_cli.console import UserError, say
 from vae_cli.data.dataset import Curves, Data, Split, generator
+from vae_cli.data.labels import with_classes
 from vae_cli.runs import checkpoint
 from vae_cli.runs.saved import OF_BEST, WEIGHTS, folder_of, refuse_links_out, saved_config
 from vae_cli.training.build import device_of, load_data
@@ -41,6 +42,7 @@ class TrainedRun:
         self.has_images = len(self.shape) == 3  # else curves
         self.device = next(vae.parameters()).device
         self.labels: Tensor | None = None  # what `given` sets
+        self.class_names = data.class_names if data else ()  # that a conditional model knows
 
     def __repr__(self) -> str:
         names = f"{self.config.model.name} on {self.config.dataset.name}"
@@ -80,12 +82,14 @@ class TrainedRun:
         """Compute E[x|z] at the posterior mean. [B, *shape] -> [B, *shape]."""
         return self.decode(self.encode(x).mean)
 
+    def in_turn(self, n: int) -> "TrainedRun":
+        """Return this run for n draws: of each class in turn, unless it is `given` labels."""
+        turns = torch.arange(n) % max(1, self.vae.classes)
+        return self.given(turns) if self.labels is None else self
+
     def sample(self, n: int, seed: int | None = None) -> Tensor:
-        """Decode n draws from the prior. -> [n, *shape]; of a conditional model, unless it is
-        `given` labels, of each class in turn."""
-        in_turn = torch.arange(n) % (self.vae.classes or 1)
-        run = self if self.labels is not None else self.given(in_turn)
-        return run.decode(self.draw_codes(n, seed))
+        """Decode n draws from the prior, `in_turn`. -> [n, *shape]."""
+        return self.in_turn(n).decode(self.draw_codes(n, seed))
 
     def draw_codes(self, n: int, seed: int | None = None) -> Tensor:
         """Draw n codes from the prior. -> [n, Z]. Raises UserError for an autoencoder."""
@@ -111,19 +115,22 @@ class TrainedRun:
         """Estimate log p(x) from num_samples codes for each x [B, *shape]. -> [B] float64, nats."""
         examples, source = self._checked(x, self.shape), _source(self.device, seed)
         labels = self._labels(examples.shape[:1])
-        return log_likelihood(self.vae, examples, num_samples, source, labels)[0]
+        return log_likelihood(self.vae, [(examples, labels)], num_samples, source)[0]
 
     def fit(self, target: Any, num_starts: int, seed: int | None = None) -> measures.Fit:
         """Find the code whose decoded example is nearest to target [*shape]; see `measures.fit`."""
         wanted = self._checked(torch.as_tensor(target)[None], self.shape)[0]
-        return measures.fit(self.vae, wanted, num_starts, _source(torch.device("cpu"), seed))
+        source, label = _source(torch.device("cpu"), seed), self._labels(())
+        return measures.fit(self.vae, wanted, num_starts, source, int(label or 0))
 
     def data(self) -> Data:
         """Return the dataset that the run was trained on, with its splits, on the run's device.
 
         Raises UserError where the data are others now, unless `trained_on` is None.
         """
-        self._data = self._data or load_data(self.config, self.trained_on).to(self.device)
+        if self._data is None:
+            data = load_data(self.config, self.trained_on)
+            self._data = with_classes(data, self.class_names).to(self.device)
         return self._data
 
     @property
@@ -144,11 +151,8 @@ class TrainedRun:
     def seeds(self) -> dict[str, Any]:
         """The seed of what is measured, and the binarisation with the seed of its one draw."""
         seed, kind = self.config.seed, self.data().binarize
-        return {
-            "seed": seed,
-            "binarize": kind,
-            "binarize_seed": seed if kind == "dynamic" else None,
-        }
+        fixed = seed if kind == "dynamic" else None
+        return {"seed": seed, "binarize": kind, "binarize_seed": fixed}
 
     def embed(self, split: str = "test", seed: int | None = None) -> Codes:
         """Compute the posteriors of train, val or test, in order, on the CPU (seed: the run's)."""
@@ -178,12 +182,10 @@ class TrainedRun:
 
         Known of a factorised prior, which is N(0, I); of others, from 10,000 draws.
         """
-        if not self.config.is_generative:
-            points = self.codes.mean
-        elif self.config.prior.factorised:
+        drawn = self.config.is_generative
+        if drawn and self.config.prior.factorised:
             return torch.zeros(self.vae.latent_dim), torch.ones(self.vae.latent_dim)
-        else:
-            points = self.draw_codes(10_000, self.config.seed).cpu()
+        points = self.draw_codes(10_000, self.config.seed).cpu() if drawn else self.codes.mean
         return points.mean(0), points.std(0, unbiased=False)
 
     @property
@@ -198,8 +200,7 @@ class TrainedRun:
 
     def of_class(self, label: int | None) -> str:
         """The end of a title: which class a conditional model decodes."""
-        named = self.vae.classes > 0 and label is not None
-        return f", {self.data().class_names[label or 0]}" if named else ""
+        return f", {self.class_names[label]}" if self.vae.classes and label is not None else ""
 
     def name_of(self, index: int) -> str:
         """Say what is known of one test example."""
@@ -248,13 +249,12 @@ def load_run(
         weights, reason = about["vae"], error if path.exists() else f"{folder} has not ended"
         say(f"warning: {note or reason}: the weights are those of epoch {about['epoch']}")
     data = about["data"]
-    vae = (
-        build_vae(config, tuple(data["shape"]), data.get("classes", 0)).requires_grad_(False).eval()
-    )
+    names = tuple(data["classes"])
+    vae = build_vae(config, tuple(data["shape"]), len(names)).requires_grad_(False).eval()
     try:
         vae.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"{folder}: the weights do not fit the model of config.yaml") from error
     run = TrainedRun(folder, config, vae.to(device_of(device)), int(about["epoch"]))
-    run.trained_on = data
+    run.trained_on, run.class_names = data, names if vae.classes else ()
     return run

@@ -46,11 +46,6 @@ class ConvConfig(ModelConfig):
     channels: list[Width] = Field(min_length=1)
     spatial: bool
 
-    def problems(self, config: "Config") -> Iterator[str]:
-        yield from super().problems(config)
-        if self.spatial and self.condition_on_labels:
-            yield "model.spatial=true: a code of positions has no place for condition_on_labels"
-
 
 class PosteriorConfig(Component):
     has_density: ClassVar[bool] = True  # False: a deterministic code, a plain autoencoder
@@ -154,7 +149,6 @@ class PriorConfig(Component):
     factorised: ClassVar[bool] = False  # the KL is a sum over latent dimensions
     needs_density: ClassVar[bool] = True  # of the posterior
     one_hot: ClassVar[bool] = False  # of one-hot vectors, not of vectors of real numbers
-    encodes: ClassVar[bool] = False  # it is made of posteriors, which it asks of the encoder
 
     def problems(self, config: "Config") -> Iterator[str]:
         if self.needs_density and not config.posterior.has_density:
@@ -169,11 +163,6 @@ class PriorConfig(Component):
                 f"prior={self.name} is one of {kinds[self.one_hot]} and posterior="
                 f"{config.posterior.name} draws {kinds[config.posterior.one_hot]}; use {remedy}"
                 f"{' or posterior=categorical' if self.one_hot else ''}"
-            )
-        if self.encodes and config.model.condition_on_labels:
-            yield (
-                f"prior={self.name} encodes examples without a class, which"
-                " model.condition_on_labels=true needs; use prior=mixture or flow"
             )
 
 
@@ -212,13 +201,11 @@ class MixtureConfig(SumConfig):
 
 @register("prior", "vamp", builds="vae_cli.vae.priors:VampPrior")
 class VampPriorConfig(SumConfig):
-    encodes: ClassVar[bool] = True
     start: Literal["examples", "random"]
 
 
 @register("prior", "exemplar", builds="vae_cli.vae.priors:Exemplar")
 class ExemplarConfig(SumConfig):
-    encodes: ClassVar[bool] = True
     components: int = Field(ge=2)  # in training an example's own is left out
 
 

@@ -143,7 +143,7 @@ class Data:
         return {
             "examples": {name: len(split) for name, split in splits.items() if split is not None},
             "shape": list(self.shape),
-            "classes": len(self.class_names),
+            "classes": list(self.class_names),
             "dtype": str(self.train.x.dtype).removeprefix("torch."),
             "digest": self.digest,
         }
@@ -184,15 +184,16 @@ class Data:
             self._fixed[name, seed] = replace(split, x=x)
         return self._fixed[name, seed]
 
-    def some(self, count: int, seed: int) -> Tensor:
-        """Draw different training examples as a network sees them -> [count, *shape] on the CPU.
+    def some(self, count: int, seed: int) -> tuple[Tensor, Tensor | None]:
+        """Draw different training examples as a network sees them, and their labels or None.
 
-        Of a dynamic draw, its probabilities.
+        -> [count, *shape] and [count] on the CPU. Of a dynamic draw, its probabilities.
         """
         source = generator(torch.device("cpu"), seed, "examples")
         index = torch.randperm(len(self.train), generator=source)[:count]
-        raw = self.train.take(index.to(self.train.x.device)).x[:]
-        return self.undrawn.prepare(raw.cpu(), source)
+        chosen = self.train.take(index.to(self.train.x.device))
+        labels = None if chosen.labels is None else chosen.labels.cpu()
+        return self.undrawn.prepare(chosen.x[:].cpu(), source), labels
 
     def value_range(self) -> tuple[float, float]:
         """Return the smallest and largest value of the training set, as a network sees them."""

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,22 @@ def find_example(data: Data, setting: str, text: str, by: str) -> int:
         known = f"a class ({', '.join(names)})" if names else f"a number from 0 to {labels.max()}"
         raise UserError(f"{setting}={text}: no such test example; give {known}")
     return int(found[0])
+
+
+def with_classes(data: Data, names: tuple[str, ...]) -> Data:
+    """Number the classes of data as `names` stand, all that a conditional model knows; (): as is.
+
+    Raises UserError for a class that is none of them.
+    """
+    if not names or names == data.class_names:
+        return data
+    if unknown := [name for name in data.class_names if name not in names]:
+        line = f"class {unknown[0]} is none that the model knows ({', '.join(names)})"
+        raise UserError(f"dataset={data.name}: {line}")
+    place = torch.tensor([names.index(name) for name in data.class_names])
+    parts = {name: getattr(data, name) for name in ("train", "val", "test")}
+    given = {k: replace(v, labels=place[v.labels]) for k, v in parts.items() if v is not None}
+    return replace(data, class_names=names, **given)
 
 
 def first_two(data: Data) -> list[int]:

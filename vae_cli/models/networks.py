@@ -31,6 +31,7 @@ class Autoencoder(nn.Module):
 
     encoder: nn.Module
     decoder: nn.Module
+    positions = 1  # of the code, where it is an image
 
     def __init__(
         self, config: ModelConfig, shape: tuple[int, ...], code_width: int, classes: int = 0
@@ -53,14 +54,19 @@ class Autoencoder(nn.Module):
 
         Of a code that is longer than latent_dim only the first dimensions count.
         """
-        output: Tensor = self.decoder(self._with_labels(z[:, : self.latent_dim], labels))
+        code = z[:, : self.latent_dim]
+        output: Tensor = self.decoder(self._with_labels(code, labels, self.positions))
         return output
 
-    def _with_labels(self, values: Tensor, labels: Tensor | None) -> Tensor:
-        """Put one-hot labels behind the values: numbers [B, P], or channels of [B, C, H, W]."""
+    def _with_labels(self, values: Tensor, labels: Tensor | None, positions: int = 1) -> Tensor:
+        """Put one-hot labels behind the values: numbers [B, P], or channels of [B, C, H, W].
+
+        positions: each digit of a label stands so often, as a channel of a flat code of positions.
+        """
         if labels is None or not self.classes:
             return values
         planes = F.one_hot(labels, self.classes).to(values.dtype)
+        planes = planes.repeat_interleave(positions, 1)
         planes = planes.view(*planes.shape, *(1 for _ in values.shape[2:]))
         return torch.cat([values, planes.expand(-1, -1, *values.shape[2:])], 1)
 
@@ -149,7 +155,8 @@ class Conv(Autoencoder):
 
         up: list[nn.Module]
         if positions:
-            image = (self.latent_dim // positions, *place)
+            self.positions = positions
+            image = (self.latent_dim // positions + classes, *place)
             up = [nn.Unflatten(1, image), nn.Conv2d(image[0], widths[-1], 1)]
         else:
             first = Linear(self.latent_dim + classes, features)

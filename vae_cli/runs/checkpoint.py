@@ -19,7 +19,7 @@ from vae_cli.runs.files import write_bytes
 from vae_cli.runs.saved import BEST, LAST, PREVIOUS
 
 State = dict[str, Any]  # of a training: tensors, numbers, strings, lists and dicts of them
-FORMAT = 5  # of both kinds of file; raised when older code could not read the new content
+FORMAT = 6  # of both kinds of file; raised when older code could not read the new content
 
 
 class Damaged(UserError):

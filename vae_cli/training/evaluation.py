@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -137,8 +137,7 @@ def log_likelihoods(
     source, total = generator(split.x.device, seed, "nll"), len(split if order is None else order)
     batches = data.fixed(split, seed).labelled(order, BATCH)
     bar = tqdm(batches, "log p(x)", math.ceil(total / BATCH), disable=None, leave=False)
-    parts = [log_likelihood(vae, data.prepare(x, source), count, source, y) for x, y in bar]
-    return [torch.cat(part) for part in zip(*parts, strict=True)]
+    return log_likelihood(vae, ((data.prepare(x, source), y) for x, y in bar), count, source)
 
 
 class InFloat64(Likelihood):
@@ -161,32 +160,31 @@ class InFloat64(Likelihood):
 
 @torch.no_grad()
 def log_likelihood(
-    vae: VAE, x: Tensor, count: int, source: torch.Generator, labels: Tensor | None = None
+    vae: VAE, batches: Iterable[tuple[Tensor, Tensor | None]], count: int, source: torch.Generator
 ) -> list[Tensor]:
     """Estimate log p(x) as log (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x), z_k ~ q(z|x), K = count.
 
     In expectation a lower bound that grows with K (Burda et al. 2016, section 5). The networks run
-    in their own precision, all densities and sums in float64. x [N, *shape] -> log p(x), and the
-    effective number of codes (sum w)^2 / sum w^2 (Kong 1992), [N] float64 on the CPU. Raises
-    TypeError for a plain autoencoder, whose codes have no density.
+    in their own precision, all densities and sums in float64. Batches of x [B, *shape] and labels
+    [B] or None, N examples together -> log p(x), and the effective number of codes (sum w)^2 /
+    sum w^2 (Kong 1992), [N] float64 on the CPU. Raises TypeError for a plain autoencoder, whose
+    codes have no density.
     """
     results = []
     with evaluating(vae):
-        likelihood = InFloat64(vae.likelihood)
-        precise = torch.float32 if x.device.type == "mps" else torch.float64
-        for begin in range(0, len(x), 50):
-            examples = x[begin : begin + 50]
-            given = None if labels is None else labels[begin : begin + 50]
+        likelihood, log_prior = InFloat64(vae.likelihood), vae.prior.density(vae.encode)
+        precise = torch.float32 if source.device.type == "mps" else torch.float64
+        for examples, given in (part for b in batches for part in Split(*b).labelled(None, 50)):
             posterior = vae.encode(examples, given)
             first = torch.full((len(examples),), -math.inf, dtype=torch.float64)
             second = first.clone()  # log-sum-exp of the weights, and of their squares
             portion = max(1, VALUES // examples.numel())
             for done in range(0, count, portion):
                 shape = (min(portion, count - done), len(examples), vae.latent_dim)
-                noise = torch.randn(shape, generator=source, device=x.device)
+                noise = torch.randn(shape, generator=source, device=examples.device)
                 code = posterior.sample(noise.to(precise))  # so that its densities are precise too
                 log_weight = likelihood.log_prob(examples, vae.decode(code.z.float(), given)).cpu()
-                log_ratio = vae.prior.log_prob(code.z, vae.encode) - code.log_q()  # [K, B]
+                log_ratio = log_prior(code.z) - code.log_q()  # [K, B]
                 log_weight = log_weight.double() + log_ratio.cpu().double()
                 first = torch.logaddexp(first, log_weight.logsumexp(0))
                 second = torch.logaddexp(second, (2 * log_weight).logsumexp(0))

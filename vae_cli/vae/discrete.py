@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.special import log_ndtr
 
 from vae_cli.config.networks import CategoricalConfig, FSQConfig, UniformConfig, VQConfig
-from vae_cli.vae.posteriors import Code, Encode, Head, Point, Posterior
-from vae_cli.vae.priors import KL, Prior
+from vae_cli.vae.posteriors import KL, Code, Encode, Head, Point, Posterior
+from vae_cli.vae.priors import Prior
 
 SMOOTHING = 1e-5  # vectors that every code has besides those that chose it: no mean is 0 / 0
 

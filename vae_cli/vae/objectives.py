@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from vae_cli.config import losses
-from vae_cli.vae.posteriors import Code, Encode, Posterior
-from vae_cli.vae.priors import KL, Examples, Prior
+from vae_cli.vae.posteriors import KL, Code, Encode, Posterior
+from vae_cli.vae.priors import Examples, Prior
 
 
 @dataclass

@@ -6,7 +6,7 @@ Shapes: B examples, K codes for an example, Z latent dimensions. Densities and K
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,20 @@ class Code(NamedTuple):
 
     z: Tensor  # [K, B, Z]
     log_q: Callable[[], Tensor]  # log q(z|x) [K, B]; a flow knows it from the draw
+
+
+class KL(NamedTuple):
+    """KL(q(z|x) || p(z)): exact for each dimension, or only a total, exact or estimated."""
+
+    by_dimension: Tensor | None  # [B, Z]
+    whole: Tensor | None = None  # [B]; where there is no by_dimension
+
+    @property
+    def total(self) -> Tensor:
+        """The KL of each example. [B]."""
+        total = self.whole if self.by_dimension is None else self.by_dimension.sum(-1)
+        assert total is not None
+        return total
 
 
 class Posterior(ABC):
@@ -218,5 +232,8 @@ class PointHead(Head):
         return Point(code.float())
 
 
-# x [B, *shape] -> q(z|x): a prior may be made of posteriors (VampPrior, Tomczak & Welling 2018)
-Encode = Callable[[Tensor], Posterior]
+class Encode(Protocol):
+    """What gives a prior, or a penalty, the posteriors that it is made of."""
+
+    def __call__(self, x: Tensor, labels: Tensor | None = None) -> Posterior:
+        """Compute q(z|x), of a conditional model q(z|x, y). x [B, *shape], labels [B] int64."""

@@ -6,6 +6,7 @@ Shapes: B examples, K codes for an example, Z latent dimensions. Densities and K
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ from vae_cli.config.networks import (
     VampPriorConfig,
 )
 from vae_cli.console import say
-from vae_cli.vae.posteriors import LOG_2PI, DiagonalGaussian, Encode, Posterior
+from vae_cli.vae.posteriors import KL, LOG_2PI, DiagonalGaussian, Encode, Posterior
 
 VALUES = 2**22  # numbers that are computed at a time: memory does not grow with examples or codes
 EDGE = 0.01  # how far within the range of the data a pseudo-input starts, as a share of it
@@ -29,33 +30,21 @@ class Examples(NamedTuple):
     """The training set, as a component sees it before the first update."""
 
     size: int  # how many examples there are
-    some: Callable[[int], Tensor]  # n -> examples in random order [n, *shape], at most `size`
+    # n -> examples in random order [n, *shape], at most `size`, and their labels [n] or None
+    some: Callable[[int], tuple[Tensor, Tensor | None]]
     drawn: bool = False  # the examples are probabilities, from which each update draws anew
 
-    def exactly(self, count: int) -> Tensor:
+    def exactly(self, count: int) -> tuple[Tensor, Tensor | None]:
         """Return `count` examples in random order, some of them repeatedly where there are fewer.
 
-        -> [count, *shape] on the CPU.
+        -> [count, *shape] and their labels [count] or None, on the CPU.
         """
         if count > self.size:
             line = f"more than the {self.size:,} training examples, so some stand repeatedly"
             say(f"warning: prior.components={count}: {line}")
-        some = self.some(count)
-        return some[torch.arange(count) % len(some)]
-
-
-class KL(NamedTuple):
-    """KL(q(z|x) || p(z)): exact for each dimension, or only a total, exact or estimated."""
-
-    by_dimension: Tensor | None  # [B, Z]
-    whole: Tensor | None = None  # [B]; where there is no by_dimension
-
-    @property
-    def total(self) -> Tensor:
-        """The KL of each example. [B]."""
-        total = self.whole if self.by_dimension is None else self.by_dimension.sum(-1)
-        assert total is not None
-        return total
+        x, labels = self.some(count)
+        index = torch.arange(count) % len(x)
+        return x[index], None if labels is None else labels[index]
 
 
 class Prior(nn.Module, ABC):
@@ -79,6 +68,10 @@ class Prior(nn.Module, ABC):
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator, encode: Encode) -> Tensor:
         """Draw n codes on the generator's device. -> [n, Z]."""
+
+    def density(self, encode: Encode) -> Callable[[Tensor], Tensor]:
+        """Return log_prob as a function of codes alone, while no parameter changes."""
+        return lambda z: self.log_prob(z, encode)
 
     def exact_kl(self, posterior: Posterior) -> KL | None:
         """Compute the KL in closed form; None where there is none, so that it is estimated."""
@@ -119,7 +112,12 @@ class Sum(Prior):
         return self.uniform
 
     def log_prob(self, z: Tensor, encode: Encode, x: Tensor | None = None) -> Tensor:
-        components = self.components(encode, slice(None))
+        return self._mixed(self.components(encode, slice(None)), z, x)
+
+    def density(self, encode: Encode) -> Callable[[Tensor], Tensor]:
+        return partial(self._mixed, self.components(encode, slice(None)))  # which encodes once
+
+    def _mixed(self, components: Posterior, z: Tensor, x: Tensor | None = None) -> Tensor:
         portions = z.flatten(0, -2).split(max(1, VALUES // (self.count * self.latent_dim)))
         each = [part[:, None].expand(-1, self.count, -1) for part in portions]  # [n, C, Z]
         log_densities = torch.cat([components.log_prob(part) for part in each])
@@ -155,7 +153,28 @@ class Mixture(Sum):
         return self.logits.log_softmax(0)
 
 
-class VampPrior(Sum):
+class OfExamples(Sum):
+    """A sum of densities that the encoder makes of C examples or pseudo-inputs.
+
+    Of a conditional model, which encodes an example with its class, each is encoded with the class
+    of the training example that it is or started from. p(z) is one for all classes.
+    """
+
+    labels: Tensor  # [C] int64; 0 where the data has no classes
+
+    def __init__(self, config: SumConfig, latent_dim: int, shape: tuple[int, ...]) -> None:
+        super().__init__(config, latent_dim, shape)
+        self.register_buffer("labels", torch.zeros(self.count, dtype=torch.int64))
+
+    def take(self, examples: Examples) -> Tensor:
+        """Keep the labels of C training examples, and return these. -> [C, *shape]."""
+        x, labels = examples.exactly(self.count)
+        if labels is not None:
+            self.labels.copy_(labels)
+        return x
+
+
+class VampPrior(OfExamples):
     """(1/C) sum_c q(z|u_c), posteriors of C pseudo-inputs u_c, which are trained with the networks.
 
     Tomczak & Welling 2018. Of posterior=iaf, whose density is known only at its own draws, it takes
@@ -174,10 +193,10 @@ class VampPrior(Sum):
 
     @torch.no_grad()
     def learn_from(self, examples: Examples) -> None:
-        self.range.copy_(torch.stack(examples.some(1000).aminmax()))
-        low, high = self.range
+        self.range.copy_(torch.stack(examples.some(1000)[0].aminmax()))
+        (low, high), x = self.range, self.take(examples)
         if self.start == "examples":  # with a little noise, so that equal ones do not stay equal
-            shares = (examples.exactly(self.count) - low) / (high - low)
+            shares = (x - low) / (high - low)
             self.raw.mul_(0.01).add_(shares.nan_to_num(0.5).clamp(EDGE, 1 - EDGE).logit())
 
     def pseudo_inputs(self) -> Tensor:
@@ -186,10 +205,10 @@ class VampPrior(Sum):
         return low + (high - low) * self.raw.sigmoid()
 
     def components(self, encode: Encode, chosen: Tensor | slice) -> Posterior:
-        return encode(self.pseudo_inputs()[chosen]).component
+        return encode(self.pseudo_inputs()[chosen], self.labels[chosen]).component
 
 
-class Exemplar(Sum):
+class Exemplar(OfExamples):
     """(1/C) sum_c N(mean of q(z|x_c), scale^2 I) around C fixed training examples x_c.
 
     Norouzi et al. 2020. The scale is trained with the networks. In training, the density of an
@@ -207,11 +226,11 @@ class Exemplar(Sum):
         self.register_buffer("exemplars", torch.full((config.components, *shape), math.nan))
 
     def learn_from(self, examples: Examples) -> None:
-        self.exemplars.copy_(examples.exactly(self.count))
+        self.exemplars.copy_(self.take(examples))
         self.drawn = examples.drawn
 
     def components(self, encode: Encode, chosen: Tensor | slice) -> DiagonalGaussian:
-        mean = encode(self.exemplars[chosen]).mean
+        mean = encode(self.exemplars[chosen], self.labels[chosen]).mean
         return DiagonalGaussian(mean, (2 * self.log_scale).expand_as(mean))
 
     def log_weights(self, x: Tensor | None = None) -> Tensor:

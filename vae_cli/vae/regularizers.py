@@ -78,8 +78,8 @@ def decoder_norm(at: Coded) -> Tensor:
 def encoder_slope(at: Coded) -> Tensor:
     """Compute ||d code / d x||_F^2, exactly, by one backward pass a dimension of the code.
 
-    With BatchNorm a batch's examples depend on each other; the term then contains their influence
-    on one another too.
+    It is the slope of a sum of codes over the batch, which must not depend on each other: BatchNorm
+    takes its running statistics.
     """
     learning = torch.is_grad_enabled()
     with torch.enable_grad():
@@ -95,8 +95,8 @@ def encoder_slope(at: Coded) -> Tensor:
 def decoder_slope(at: Coded) -> Tensor:
     """Estimate ||J||_F^2, J = d E[x|z] / d z at the code, without bias, by one backward pass.
 
-    It is the mean of ||J^T v||^2 over v of N(0, I) (Hutchinson 1989). Of BatchNorm, see
-    `encoder_slope`.
+    It is the mean of ||J^T v||^2 over v of N(0, I) (Hutchinson 1989). With BatchNorm a batch's
+    examples depend on each other; the term then contains their influence on one another too.
     """
     learning = torch.is_grad_enabled()
     with torch.enable_grad():

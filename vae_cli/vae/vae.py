@@ -3,7 +3,8 @@
 Shapes: B examples, K codes for an example, Z latent dimensions.
 """
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 import torch
@@ -110,10 +111,11 @@ class VAE(nn.Module):
             posterior.learn(noise)
         costs, metrics = [posterior.cost], metrics | posterior.metrics
         if self.penalty.weight:
-            encode = partial(self._posterior, labels=labels)
+            encode = partial(self._encode_aside, labels=labels)
             decode = partial(self.mean, labels=labels)
             at = Coded(seen, posterior.mean, encode, decode, self.model.decoder, generator)
-            term = self.penalty.term(at)
+            with self._without("track_running_stats"):  # which count a batch once
+                term = self.penalty.term(at)
             costs.append(self.penalty.weight * term)
             metrics = metrics | {"penalty": term.detach()}
         for cost in (cost for cost in costs if cost is not None):
@@ -126,19 +128,28 @@ class VAE(nn.Module):
         with self._autocast(x.device):
             return self._posterior(x, labels)
 
-    def encode_aside(self, x: Tensor) -> Posterior:
+    def encode_aside(self, x: Tensor, labels: Tensor | None = None) -> Posterior:
         """Compute q(z|x) of examples that are no batch of the data, for a prior that encodes.
 
         BatchNorm normalises them by its running statistics, as in every measurement, and does not
         count them.
         """
+        with self._autocast(x.device):
+            return self._encode_aside(x, labels)
+
+    def _encode_aside(self, x: Tensor, labels: Tensor | None = None) -> Posterior:
+        with self._without("training"):
+            return self._posterior(x, labels)
+
+    @contextmanager
+    def _without(self, switch: str) -> Iterator[None]:
+        """Set a switch of the BatchNorms that train to False for the block."""
         layers = [m for m in self.model.modules() if isinstance(m, BATCH_NORMS) and m.training]
         for layer in layers:
-            layer.training = False
-        posterior = self.encode(x)
+            setattr(layer, switch, False)
+        yield
         for layer in layers:
-            layer.training = True
-        return posterior
+            setattr(layer, switch, True)
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Compute raw likelihood parameters in float32. z [K, B, Z] -> [K, B, *shape].
