@@ -1,13 +1,11 @@
 """What tests share: configurations, trained runs, the real command in a process."""
 
 import hashlib
-import logging
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -78,13 +76,9 @@ def vae_train(tmp_path: Path) -> Command:
 @pytest.fixture
 def vae_train_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Command]:
+) -> Command:
     """Run the command in this process, which has imported torch already."""
     monkeypatch.chdir(tmp_path)
-    # Hydra closes every log handler that there is, and absl's (jax) closes pytest's stream with it
-    handlers: list[Any] = logging._handlerList  # type: ignore[attr-defined]
-    others = handlers[:]
-    handlers.clear()
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         capsys.readouterr()
@@ -92,8 +86,7 @@ def vae_train_here(
         output = capsys.readouterr()
         return subprocess.CompletedProcess(arguments, code, output.out, output.err)
 
-    yield run
-    handlers[:] = others
+    return run
 
 
 @pytest.fixture
@@ -114,10 +107,3 @@ def forget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
 
     yield as_before
     as_before()
-
-
-@pytest.fixture(autouse=True)
-def _denormal_numbers() -> Iterator[None]:
-    """Give denormal numbers back after a run in this process, which flushes them."""
-    yield
-    torch.set_flush_denormal(False)

@@ -14,7 +14,7 @@ from vae_cli import cli
 from vae_cli.config.check import as_container, flatten
 from vae_cli.config.settings import GROUPS
 from vae_cli.console import UserError
-from vae_cli.runs import resume, saved
+from vae_cli.runs import saved
 
 # derandomised: the same examples everywhere
 BOUNDED = settings(
@@ -67,11 +67,11 @@ def started(monkeypatch) -> list[object]:
     """The runs that began: in place of training, and of the folder that Hydra makes."""
     runs: list[object] = []
 
-    def begin(args) -> int:
-        runs.append(resume.planned(args.overrides))
+    def begin(*plan) -> int:
+        runs.append(plan)
         return 0
 
-    monkeypatch.setattr(cli, "_single", begin)
+    monkeypatch.setattr(cli, "run_single", begin)
     monkeypatch.setattr(cli, "through_hydra", lambda arguments, job: 0)
     return runs
 

@@ -1,7 +1,9 @@
 """vae-cli: train autoencoders and VAEs, and use what was trained.
 
-    from vae_cli import latest_run, load_run
-    run = load_run(latest_run("outputs"))
+    import vae_cli
+    run = vae_cli.train("dataset=digits", epochs=3)  # what `vae-train dataset=digits epochs=3` does
+    runs = vae_cli.sweep("beta=1,4", dataset="digits")  # a table with a row for each run
+    run = vae_cli.load_run(vae_cli.latest_run("outputs"))
 
 A name is imported when it is first used, so `import vae_cli` costs no `import torch`.
 """
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from vae_cli.config.registry import register
     from vae_cli.console import RunFailed, UserError
     from vae_cli.runs.saved import latest_run
+    from vae_cli.sweeps.calls import sweep, train
     from vae_cli.sweeps.table import load_sweep
 
 __all__ = [
@@ -24,6 +27,8 @@ __all__ = [
     "load_run",
     "load_sweep",
     "register",
+    "sweep",
+    "train",
 ]
 
 _ROOMS = {
@@ -34,6 +39,8 @@ _ROOMS = {
     "load_run": "analysis.trained",
     "load_sweep": "sweeps.table",
     "register": "config.registry",
+    "sweep": "sweeps.calls",
+    "train": "sweeps.calls",
 }
 
 

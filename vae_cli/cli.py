@@ -9,10 +9,9 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module, metadata
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
 import yaml
@@ -22,19 +21,12 @@ from vae_cli.config.check import as_container, nearest, schema_of, validated
 from vae_cli.config.help import EVAL, REPORT, TRAIN, help_text
 from vae_cli.config.plugins import load_plugins, named_plugins
 from vae_cli.config.settings import rewritten
-from vae_cli.console import UserError, say, table
-from vae_cli.runs import resume, saved
-from vae_cli.runs.files import locked
+from vae_cli.console import Forgiving, UserError, say, table
+from vae_cli.runs import saved
 from vae_cli.runs.interrupt import signals_interrupt
 from vae_cli.sweeps import jobs
-from vae_cli.sweeps.launch import (
-    Forgiving,
-    answer,
-    be_polite,
-    run_job,
-    run_sweep,
-    through_hydra,
-)
+from vae_cli.sweeps.calls import be_polite, planned, rank, run_single
+from vae_cli.sweeps.launch import answer, run_sweep, through_hydra
 from vae_cli.sweeps.plan import plan_sweep
 
 
@@ -58,7 +50,7 @@ def report_main() -> NoReturn:
 
 def run(argv: Sequence[str]) -> int:
     """Do what a command line of vae-train says. Returns the exit code."""
-    if not _rank():
+    if not rank():
         return answer("vae-train", lambda: _train(argv))
     # torchrun started this process beside rank 0, which prints for all
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
@@ -135,39 +127,16 @@ def _train(argv: Sequence[str]) -> int:
 
 
 def _single(args: Namespace) -> int:
-    """Check a single run, then do it through Hydra, which sets up its folder and its log."""
+    """Check a single run, then do it."""
     name = args.config_name or "config"
-    config, folder, words = resume.planned(args.overrides, name, args.config_dir)
+    config, folder, words = planned(args.overrides, name, args.config_dir)
     words = [*args.switches, *words]
     if args.cfg:
         return through_hydra(words, lambda cfg: None)
     if config.dry_run:
         import_module("vae_cli.training.dry_run").dry_run(config)
         return 0
-    if _rank():  # the folder of rank 0 is the run's
-        with TemporaryDirectory() as place:
-            return run_job(config.model_copy(update={"figures": "none"}), Path(place))
-    fresh = [parent for parent in folder.parents if not parent.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"hydra.run.dir={folder}: cannot be made: {error.strerror}") from error
-    with locked(folder):
-        resume.prepare_folder(folder, config)
-    codes: list[int] = []
-    words = [*words, f"hydra.run.dir={compose.quoted(folder)}"]
-    code = through_hydra(words, lambda cfg: codes.append(run_job(config, folder)))
-    if not folder.exists():
-        with suppress(OSError):  # a folder that another run uses by now
-            for parent in fresh:
-                parent.rmdir()
-    return max([code, *codes])
-
-
-def _rank() -> int:
-    """The number of this process among those that torchrun started for one run; 0: the first."""
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    return int(os.environ.get("RANK", "0")) if several else 0
+    return run_single(config, folder, words)
 
 
 def _sweep(args: Namespace) -> int:

@@ -1,8 +1,9 @@
 """What a person sees while a run goes on: short lines, a progress bar, a table at the end."""
 
+import os
 import sys
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tqdm import tqdm
 
@@ -13,6 +14,25 @@ class UserError(Exception):
 
 class RunFailed(Exception):
     """Work that had begun cannot go on, for a known reason: one clear line, exit code 1."""
+
+
+class Forgiving:
+    """A standard stream that drops text whose reader has gone: `| head`, a closed terminal."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """Write the text at once, or drop it and all that follows."""
+        try:
+            self.stream.write(text)
+            self.stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+        return len(text)
 
 
 def one_line(text: object) -> str:

@@ -1,8 +1,5 @@
 """A loaded run: the numbers it was measured with, its methods, and what is no run."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -64,11 +61,3 @@ def test_what_is_no_run_is_refused_and_the_best_whole_weights_are_taken(images, 
     (tmp_path / "model.safetensors").write_bytes(last)
     assert load_run(tmp_path).epoch == 2
     assert "model.safetensors is damaged" in capsys.readouterr().err
-
-
-def test_loading_needs_no_hydra(images):
-    code = (
-        "import sys; from vae_cli.analysis.trained import load_run; load_run(sys.argv[1]).data()\n"
-        "sys.exit(any(name in sys.modules for name in ('hydra', 'omegaconf', 'matplotlib')))"
-    )
-    assert subprocess.run([sys.executable, "-c", code, str(images)]).returncode == 0

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from vae_cli.config.check import given_keys, short_names
 from vae_cli.config.compose import config_dir, settings_of
 from vae_cli.console import UserError
-from vae_cli.sweeps.plan import folder_name, given_keys, plan_sweep, short_names
+from vae_cli.sweeps.plan import folder_name, plan_sweep
 
 PRESETS = sorted(path.stem for path in (config_dir() / "sweep").glob("*.yaml"))
 

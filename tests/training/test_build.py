@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from vae_cli.console import RunFailed, UserError
-from vae_cli.training.build import device_of, load_data, out_of_memory, prepare_process
+from vae_cli.training.build import device_of, load_data, out_of_memory, prepared_process
 from vae_cli.training.dry_run import dry_run
 
 
@@ -31,10 +31,11 @@ def test_data_that_does_not_go_with_the_settings_is_refused(
         load_data(make_config("dataset=arrays", *settings, *overrides))
 
 
-def test_denormal_numbers_are_flushed(make_config):
+def test_denormal_numbers_are_flushed_while_a_run_trains(make_config):
     smallest = torch.tensor([torch.finfo(torch.float32).tiny])
-    prepare_process(make_config())
-    assert (smallest / 2).item() == 0 or not torch.set_flush_denormal(True)
+    with prepared_process(make_config()):
+        assert (smallest / 2).item() == 0 or not torch.set_flush_denormal(True)
+    assert (smallest / 2).item() > 0
 
 
 def test_only_a_lack_of_memory_is_named_as_one(make_config):

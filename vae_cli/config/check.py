@@ -158,6 +158,19 @@ def flatten(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """model.latent_dim -> latent_dim, model.name -> model, where that stays clear."""
+    short = {key: key.removesuffix(".name").rpartition(".")[2] for key in keys}
+    names = list(short.values())
+    return {key: name if names.count(name) == 1 else key for key, name in short.items()}
+
+
+def given_keys(texts: Iterable[str]) -> list[str]:
+    """The settings that texts KEY=VALUE name, each once; of a config group its `name`."""
+    keys = [text.lstrip("+~").partition("=")[0].partition("@")[0] for text in texts]
+    return list(dict.fromkeys(f"{key}.name" if key in GROUPS else key for key in keys))
+
+
 def differing(
     before: Config, after: Config, ignore: frozenset[str] = HOW_KEYS
 ) -> dict[str, tuple[Any, Any]]:

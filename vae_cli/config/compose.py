@@ -4,7 +4,8 @@ A mistake is a UserError of one line that shows what was typed. Imports no torch
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast, get_args, get_origin
 
@@ -83,7 +84,7 @@ def composed(
     An unknown key is no error here: the schema refuses it, with the nearest one.
     """
     parsed = parse_overrides(hydra_words(overrides))
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+    with own_hydra(), initialize_config_dir(str(config_dir()), version_base="1.3"):
         path = _search_path(extra_dir)
         words = [_checked_word(*pair, path) for pair in zip(overrides, parsed, strict=True)]
         try:
@@ -98,6 +99,16 @@ def composed(
                 raise UserError(line) from error
             reason = one_line(error) or type(error).__name__
             raise UserError(f"a YAML file of the configuration cannot be read: {reason}") from error
+
+
+@contextmanager
+def own_hydra() -> Iterator[None]:
+    """Set aside for the block what the caller, a notebook or a program of Hydra, has begun."""
+    others, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = others
 
 
 def parse_overrides(texts: Sequence[str]) -> list[Override]:

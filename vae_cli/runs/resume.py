@@ -1,58 +1,19 @@
 """Which run a command line goes on with; it may change only CHANGEABLE settings. No torch."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from omegaconf import OmegaConf
-
-from vae_cli.config import compose
 from vae_cli.config.check import CHANGEABLE, HOW_KEYS, differing, typed
 from vae_cli.config.registry import PLACE
 from vae_cli.config.settings import Config
 from vae_cli.console import UserError, say
 from vae_cli.runs import saved
 
-# settings without effect on a single run
-_OF_SWEEPS = ("sweep", "hydra/sweeper", "hydra/launcher", "hydra.sweep", "hydra.launcher")
 # overrides that a saved run may not repeat: Hydra's and plug-ins name code, a switch is none
 _NOT_SETTINGS = re.compile(r"[\s+~]*((hydra|plugins|resume|dry_run)\b|-)")
-
-
-def planned(
-    overrides: Sequence[str], name: str = "config", extra_dir: str | None = None
-) -> tuple[Config, Path, list[str]]:
-    """Settings and folder of a single run, and the words with which Hydra composes it again.
-
-    overrides: texts KEY=VALUE. name, extra_dir: see `compose.composed`. Raises UserError.
-    """
-    words = compose.hydra_words(overrides)
-    given = {override.key_or_group: override for override in compose.parse_overrides(words)}
-    if several := [key for key in given if key.startswith(_OF_SWEEPS)]:
-        raise UserError(f"{given[several[0]].input_line}: of a sweep of several runs; add -m")
-    wanted = given["resume"].value() if "resume" in given else None
-    node = compose.composed(name, overrides, extra_dir, with_hydra=True).hydra.run
-    template = cast(dict[str, str], OmegaConf.to_container(node))["dir"]
-    outputs = Path(template.partition("${")[0] or ".")
-    if wanted not in (None, "auto"):
-        folder = requested_folder(str(wanted), outputs)
-        former = saved_overrides(folder)
-        plain = compose.plain_settings(name, [*former, *overrides], extra_dir)
-        config = merged_config(folder, plain, given)
-        return config, folder, [*former, *words, "hydra.output_subdir=null"]
-    config = compose.settings_of(name, overrides, extra_dir).model_copy(update={"resume": None})
-    folder = Path(str(node.dir)).absolute()
-    if wanted == "auto":
-        if "hydra.run.dir" not in given:
-            folder = (newest_unfinished(outputs, config) or folder).absolute()
-        begun = "going on" if saved.has_checkpoint(folder) else "a new run"
-        say(f"vae-train: resume=auto: {begun} in {folder}")
-    elif saved.has_checkpoint(folder) and not config.dry_run:
-        line = "holds a run, which is not overwritten; go on with resume=FOLDER, or choose another"
-        raise UserError(f"hydra.run.dir={folder}: {line}")
-    return config, folder, words
 
 
 def requested_folder(resume: str, outputs: Path) -> Path:

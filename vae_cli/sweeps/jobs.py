@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
+from vae_cli.config.check import short_names
 from vae_cli.console import count, one_line
 from vae_cli.runs.saved import read_summary
-from vae_cli.sweeps.plan import Job, Sweep, short_names
+from vae_cli.sweeps.plan import Job, Sweep
 
 CONSOLE = "console.log"  # in the folder of a job: what it printed
 

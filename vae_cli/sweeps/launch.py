@@ -1,25 +1,29 @@
-"""Training runs in their folders, through Hydra: one, or all jobs of a sweep. No torch before."""
+"""Training runs in their folders, through Hydra: one, or all jobs of a sweep. No torch before.
+
+Nothing stays changed in this process: logging, Hydra and sys.argv are afterwards as they were.
+"""
 
 import logging
 import os
 import shlex
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, TextIO, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from vae_cli.config.compose import quoted
+from vae_cli.config.compose import own_hydra, quoted
 from vae_cli.config.registry import config_dir
 from vae_cli.config.settings import Config
-from vae_cli.console import RunFailed, UserError, count, one_line, say
+from vae_cli.console import Forgiving, RunFailed, UserError, count, one_line, say
 from vae_cli.runs import resume
 from vae_cli.runs.files import LOCK, locked
 from vae_cli.runs.interrupt import Interrupted
@@ -32,48 +36,16 @@ if TYPE_CHECKING:
 FAILED, USAGE_ERROR, INTERRUPTED, TERMINATED = 1, 2, 130, 143  # exit codes
 STOPPED = (INTERRUPTED, TERMINATED)
 LINES = "lines.txt"  # in the folder of a sweep, while it goes on: what its workers have to say
+LOG = "train.log"  # in a run folder: warnings, and why a run ended
 log = logging.getLogger(__name__)
 
 
-class Forgiving:
-    """A standard stream that drops text whose reader has gone: `| head`, a closed terminal."""
-
-    def __init__(self, stream: Any) -> None:
-        self.stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
-
-    def write(self, text: str) -> int:
-        """Write the text at once, or drop it and all that follows."""
-        try:
-            self.stream.write(text)
-            self.stream.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
-        return len(text)
-
-
-def be_polite() -> None:
-    """Let threads that wait sleep early where other programs run now; before torch is imported.
-
-    Two runs whose threads spin stop each other: 16 to 44 s an epoch in place of 4.6, on two cores.
-    A run by itself is faster by a fifth when they spin.
-    """
-    with suppress(OSError, ValueError):  # not Linux
-        running = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0]) - 1
-        if running >= max(1, (os.cpu_count() or 1) // 2):
-            os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-
-
-def answer(command: str, work: Callable[[], int]) -> int:
+def answer(command: str, work: Callable[[], int | None]) -> int:
     """Do the work and return its exit code, or say in one line why it ended."""
     try:
-        return work()
+        return work() or 0
     except (UserError, RunFailed, KeyboardInterrupt) as error:
         text, code = str(error) or "interrupted before any work began", exit_code(error)
-    if log.hasHandlers():  # there is a train.log
-        log.error("%s", text)
     # what was typed may hold anything, also what would move the cursor
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     print(f"{command}: {line}", file=sys.stderr)
@@ -87,60 +59,93 @@ def exit_code(error: BaseException) -> int:
     return USAGE_ERROR if isinstance(error, UserError) else FAILED
 
 
+@contextmanager
+def logged(folder: Path) -> Iterator[None]:
+    """Write warnings, and the error that ends the block, to train.log in a folder."""
+    handler, root = logging.FileHandler(folder / LOG), logging.getLogger()
+    handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
+    before = logging.raiseExceptions, warnings.showwarning
+    logging.raiseExceptions = False  # a full disk costs lines of train.log, not a traceback each
+    logging.captureWarnings(True)
+    root.addHandler(handler)
+    try:
+        yield
+    except (UserError, RunFailed, KeyboardInterrupt) as error:
+        log.error("%s", error)
+        raise
+    except Exception:
+        log.exception("the run failed")
+        raise
+    finally:
+        root.removeHandler(handler)
+        if warnings.showwarning is not before[1]:  # nobody had captured them before
+            logging.captureWarnings(False)
+        with suppress(OSError):  # of a full disk
+            handler.close()
+        logging.raiseExceptions = before[0]
+
+
+def train_job(
+    config: Config, folder: Path, observers: "Sequence[Observer]" = (), swept: Sequence[str] = ()
+) -> None:
+    """Train in a locked folder, from its newest checkpoint if any. Raises what ends the run."""
+    with logged(folder), locked(folder):
+        try:
+            resume.prepare_folder(folder, config)
+            if not config.quiet:  # torch takes seconds
+                what = f"{config.model.name} on {config.dataset.name}"
+                place = Path(os.path.relpath(folder))
+                place = folder if ".." in place.parts else place
+                say(f"{what}, {count(config.epochs, 'epoch')} -> {place}")
+            from vae_cli.training.loop import train  # imports torch
+
+            pictures: list[Observer] = []
+            if config.figures == "auto":
+                from vae_cli.analysis.pictures import Pictures  # imports matplotlib
+
+                pictures = [Pictures()]
+            train(config, folder, [*pictures, *observers], swept)
+        except (UserError, KeyboardInterrupt):
+            if {item.name for item in folder.iterdir()} <= {".hydra", LOG, jobs.CONSOLE, LOCK}:
+                shutil.rmtree(folder)  # no run began in it
+            raise
+
+
 def run_job(
     config: Config, folder: Path, observers: "Sequence[Observer]" = (), swept: Sequence[str] = ()
 ) -> int:
-    """Train in a locked folder, from its newest checkpoint if any, and return the exit code."""
-
-    def work() -> int:
-        with locked(folder):
-            try:
-                resume.prepare_folder(folder, config)
-                if not config.quiet:  # torch takes seconds
-                    what = f"{config.model.name} on {config.dataset.name}"
-                    place = Path(os.path.relpath(folder))
-                    place = folder if ".." in place.parts else place
-                    say(f"{what}, {count(config.epochs, 'epoch')} -> {place}")
-                from vae_cli.training.loop import train  # imports torch
-
-                pictures: list[Observer] = []
-                if config.figures == "auto":
-                    from vae_cli.analysis.pictures import Pictures  # imports matplotlib
-
-                    pictures = [Pictures()]
-                train(config, folder, [*pictures, *observers], swept)
-            except (UserError, KeyboardInterrupt):
-                ours = {".hydra", "train.log", jobs.CONSOLE, LOCK}
-                if ours.issuperset(item.name for item in folder.iterdir()):
-                    shutil.rmtree(folder)  # no run began in it
-                raise
-        return 0
-
-    logging.captureWarnings(True)
+    """Train in a folder and return the exit code, after a line that says why training ended."""
     try:
-        return answer("vae-train", work)
+        return answer("vae-train", lambda: train_job(config, folder, observers, swept))
     except Exception as error:
-        log.exception("the run failed")
         reason = f"{type(error).__name__}: {one_line(error)[:300]}"
-        print(f"vae-train: the run failed: {reason}; see {folder}/train.log", file=sys.stderr)
+        print(f"vae-train: the run failed: {reason}; see {folder}/{LOG}", file=sys.stderr)
         return FAILED
 
 
 def through_hydra(arguments: Sequence[str], job: Callable[[DictConfig], object]) -> int:
-    """Let Hydra set up folder, log and .hydra/, and call the job there. Returns an exit code."""
-    root, argv = logging.getLogger(), sys.argv
-    handlers, sys.argv = root.handlers[:], [argv[0], *arguments]
-    logging.raiseExceptions = False  # a full disk costs lines of train.log, not a traceback each
+    """Let Hydra set up the folder and .hydra/, and call the job there. Returns an exit code.
+
+    Raises what the job raises.
+    """
+    argv, sys.argv = sys.argv, [sys.argv[0], *arguments]
+    errors: list[Exception] = []
+
+    def work(cfg: DictConfig) -> None:
+        try:
+            job(cfg)
+        except Exception as error:  # of whatever kind: Hydra would print it
+            errors.append(error)
+
     try:
-        hydra.main(str(config_dir()), "config", version_base="1.3")(job)()
+        with own_hydra():
+            hydra.main(str(config_dir()), "config", version_base="1.3")(work)()
     except SystemExit as stop:  # Hydra has said why
         return stop.code if isinstance(stop.code, int) else FAILED
     finally:
         sys.argv = argv
-        for handler in set(root.handlers) - set(handlers):  # that of train.log
-            root.removeHandler(handler)
-            with suppress(OSError):  # of a full disk
-                handler.close()
+    if errors:
+        raise errors[0]
     return 0
 
 

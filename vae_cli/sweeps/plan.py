@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,10 +16,10 @@ import yaml
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
-from vae_cli.config.check import as_container, digest, identity, typed
+from vae_cli.config.check import as_container, digest, given_keys, identity, typed
 from vae_cli.config.compose import composed, hydra_words, parse_overrides, quoted, settings_of
 from vae_cli.config.plugins import load_plugins
-from vae_cli.config.settings import GROUPS, Config
+from vae_cli.config.settings import Config
 from vae_cli.console import UserError, one_line, say
 from vae_cli.runs import resume, saved
 from vae_cli.runs.files import locked, write_json
@@ -236,16 +236,3 @@ def folder_name(swept: Mapping[str, str], number: int) -> str:
         name = name.encode()[:100].decode(errors="ignore")
         name += "-" + sha256(text.encode()).hexdigest()[:12]
     return name
-
-
-def short_names(keys: Iterable[str]) -> dict[str, str]:
-    """model.latent_dim -> latent_dim, model.name -> model, where that stays clear."""
-    short = {key: key.removesuffix(".name").rpartition(".")[2] for key in keys}
-    names = list(short.values())
-    return {key: name if names.count(name) == 1 else key for key, name in short.items()}
-
-
-def given_keys(texts: Iterable[str]) -> list[str]:
-    """The settings that texts KEY=VALUE name, each once; of a config group its `name`."""
-    keys = [text.lstrip("+~").partition("=")[0].partition("@")[0] for text in texts]
-    return list(dict.fromkeys(f"{key}.name" if key in GROUPS else key for key in keys))

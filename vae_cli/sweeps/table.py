@@ -9,12 +9,11 @@ from typing import Any, cast
 
 from pandas import DataFrame, Series
 
-from vae_cli.config.check import higher_is_better, nearest
+from vae_cli.config.check import given_keys, higher_is_better, nearest, short_names
 from vae_cli.config.registry import SCHEMAS
 from vae_cli.console import UserError
 from vae_cli.runs import resume, saved
 from vae_cli.runs.saved import SavedRun
-from vae_cli.sweeps.plan import given_keys, short_names
 from vae_cli.sweeps.varied import FIXED, SEED, cells, common, kinds_of, text, varied
 
 RATE, DISTORTION, ACTIVE = "test/kl", "test/reconstruction", "test/active_units"

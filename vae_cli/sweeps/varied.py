@@ -4,10 +4,9 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from vae_cli.config.check import HOW_KEYS, flatten
+from vae_cli.config.check import HOW_KEYS, flatten, short_names
 from vae_cli.config.registry import PLACE, SCHEMAS
 from vae_cli.runs.saved import SavedRun
-from vae_cli.sweeps.plan import short_names
 
 Cells = dict[str, float | int | str]  # flat settings
 PRESET = "experiment"  # a config group without a node: only a command line names its choice

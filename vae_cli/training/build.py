@@ -19,8 +19,12 @@ from vae_cli.vae.priors import Examples
 from vae_cli.vae.vae import VAE, build_vae
 
 
-def prepare_process(config: Config) -> None:
-    """Tune this process for training, and let torch use the kernels that the settings allow."""
+@contextmanager
+def prepared_process(config: Config) -> Iterator[None]:
+    """Tune this process for training, and let torch use the kernels that the settings allow.
+
+    After the block a notebook's torch is as it was: its choice of kernels, and its random numbers.
+    """
     # Adam's means of gradients that are nearly always zero (the border of a picture) decay into
     # denormal numbers, with which a CPU is a hundred times slower
     torch.set_flush_denormal(True)
@@ -32,9 +36,18 @@ def prepare_process(config: Config) -> None:
             mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if config.deterministic != torch.are_deterministic_algorithms_enabled():  # imports compilers
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    if config.deterministic != before[0]:  # imports compilers
         torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cudnn.benchmark = not config.deterministic
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_flush_denormal(False)
+        if config.deterministic != before[0]:
+            torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
 
 
 def device_of(name: str) -> torch.device:

@@ -154,8 +154,7 @@ def train(
 
     Raises UserError for what cannot be trained, RunFailed for a known failure, or Interrupted.
     """
-    build.prepare_process(config)
-    with distributed.joined(config):
+    with build.prepared_process(config), distributed.joined(config):
         device = build.device_of(config.device)
         saved, summary = distributed.from_first(lambda: former(folder))
         data = build.load_data(config, saved.get("data")).to(device)
