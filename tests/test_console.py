@@ -1,5 +1,6 @@
 """What a terminal of 80 columns shows while a run trains."""
 
+import io
 import sys
 
 from vae_cli import console
@@ -41,3 +42,21 @@ def test_an_autoencoder_has_no_kl_and_a_quiet_run_no_lines(capsys):
 def test_one_is_no_plural():
     assert console.count(1, "epoch") == "1 epoch"
     assert console.count(2000, "step") == "2,000 steps"
+
+
+def test_a_notebook_shows_a_mistake_in_one_line_and_no_traceback():
+    error = console.UserError("beta=-1: must be >= 0")
+    assert error._render_traceback_() == ["UserError: beta=-1: must be >= 0"]
+
+
+def test_in_a_notebook_lines_and_bar_share_standard_output(monkeypatch, capsys):
+    class OutStream(io.StringIO):
+        __module__ = "ipykernel.iostream"
+
+    monkeypatch.setattr(sys, "stdout", OutStream())
+    with console.Progress(40, 0, 20, has_kl=True, quiet=False) as bar:
+        bar.step(10)
+        console.say("a line")
+    assert "a line\n" in sys.stdout.getvalue()
+    assert "25%" in sys.stdout.getvalue()
+    assert capsys.readouterr().err == ""

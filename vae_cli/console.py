@@ -3,16 +3,23 @@
 import os
 import sys
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from tqdm import tqdm
 
 
-class UserError(Exception):
+class OneLine:
+    """An exception that says all in its message: a notebook shows that, and no traceback."""
+
+    def _render_traceback_(self) -> list[str]:  # what IPython asks an exception for
+        return [f"{type(self).__name__}: {self}"]
+
+
+class UserError(OneLine, Exception):
     """A mistake or a missing thing that the user can mend: one clear line, exit code 2."""
 
 
-class RunFailed(Exception):
+class RunFailed(OneLine, Exception):
     """Work that had begun cannot go on, for a known reason: one clear line, exit code 1."""
 
 
@@ -40,9 +47,15 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
+def screen() -> TextIO:
+    """Where lines and the bar go: standard error, which a notebook paints red: there the output."""
+    in_notebook = type(sys.stdout).__module__ == "ipykernel.iostream"
+    return sys.stdout if in_notebook else sys.stderr
+
+
 def say(line: str) -> None:
-    """Print a line on standard error, above a progress bar if there is one."""
-    tqdm.write(line, file=sys.stderr)
+    """Print a line on the screen, above a progress bar if there is one."""
+    tqdm.write(line, file=screen())
 
 
 def table(rows: dict[str, str]) -> str:
@@ -69,7 +82,8 @@ class Progress:
         self.bar = tqdm(
             total=steps,
             initial=done,
-            disable=quiet or not sys.stderr.isatty(),
+            file=screen(),
+            disable=quiet or not (sys.stderr.isatty() or screen() is sys.stdout),
             bar_format="{desc} {percentage:.0f}% {bar:10} {remaining} left",
             leave=False,
         )

@@ -13,7 +13,7 @@ from vae_cli.analysis import pictures
 from vae_cli.analysis.pictures import Pictures, draw_all, fitting
 from vae_cli.analysis.trained import TrainedRun, load_run
 from vae_cli.console import UserError
-from vae_cli.data.labels import find_example
+from vae_cli.data.labels import find_example, name_of
 from vae_cli.training.build import load_data
 from vae_cli.training.loop import train
 from vae_cli.vae.vae import build_vae
@@ -117,7 +117,7 @@ def test_classes_are_found_by_their_names(run_of, tmp_path):
         np.savez(path, x=curves, y=np.resize(labels, 60))
         run = run_of(*settings)
         found = [find_example(run.data(), "from", name, "auto") for name in known]
-        names = [run.name_of(index) for index in found]
+        names = [name_of(run.data(), index) for index in found]
         assert names == ["down" if name == "0" else name for name in known]
         with pytest.raises(UserError, match=f"from={unknown}: no such test example"):
             find_example(run.data(), "from", unknown, "auto")
@@ -128,7 +128,7 @@ def test_classes_are_found_by_their_names(run_of, tmp_path):
     for labels in (np.linspace(0, 1, 60), [*np.linspace(0, 1, 57), *[np.nan, np.inf, 2]]):
         np.savez(path, x=curves, y=labels)  # measurements get a colour bar
         assert len(pictures.figures.latent_scatter(run_of(*settings)).axes) == 2
-    assert run_of(*settings).name_of(3).startswith("y=0.")
+    assert name_of(run_of(*settings).data(), 3).startswith("y=0.")
 
 
 @pytest.mark.parametrize("override", ["beta=1", "manifold_range=[-3,3]", "model=ae"])

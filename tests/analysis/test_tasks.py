@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from vae_cli.analysis import pictures
 from vae_cli.analysis.settings import MetricsTask, SampleTask
 from vae_cli.analysis.tasks import run_task
 from vae_cli.analysis.trained import load_run
@@ -91,8 +90,8 @@ def test_all_tasks_measure_one_draw_of_a_test_set(evaluate, trained, monkeypatch
     assert part.equal(whole[index["index"]])
     run = load_run(folder)
     assert run.embed().mean.allclose(run.encode(whole).mean, atol=1e-6)
-    assert run.example(6).equal(whole[6])
-    assert pictures._inputs(run, 8).equal(whole[:8])
+    assert run.examples([6]).equal(whole[6:7])
+    assert run.examples(8).equal(whole[:8])
 
 
 def test_embeddings_are_the_posteriors_with_what_is_known_of_each(evaluate, images, curves):

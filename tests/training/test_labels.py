@@ -58,7 +58,7 @@ def test_a_conditional_model_learns_the_classes_and_comes_back(make_config, tmp_
         half = run.given(label).decode(z)[0, 0]
         up, down = half[:4].mean(), half[4:].mean()
         assert (up > 0.9 > 0.1 > down) if name == "up" else (down > 0.9 > 0.1 > up)
-    with pytest.raises(ValueError, match="given"):
+    with pytest.raises(UserError, match="given"):
         run.decode(z)
     if run.config.is_generative:
         assert run.kl.sum() < 0.1  # the label says it all

@@ -294,7 +294,7 @@ def test_the_likelihood_at_the_end_is_that_of_vae_eval(make_config, tmp_path, ca
         assert summary["nll_samples"] == count
         numbers[count] = summary["metrics"].pop("test/nll")
         run = load_run(tmp_path / "run")
-        values, _ = log_likelihoods(run.vae, run.data(), run.split("test"), count, seed=0)
+        values, _ = log_likelihoods(run.vae, run.data(), run.data().test, count, seed=0)
         assert numbers[count] == -float(values.mean())
     assert numbers[30] < numbers[3] < -summary["metrics"]["test/elbo"]
     assert "test nll " in capsys.readouterr().out

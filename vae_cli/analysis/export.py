@@ -41,6 +41,12 @@ def write_result(path: Path, result: Mapping[str, Any]) -> dict[str, str]:
     return {k: f"{v:.6g}" for k, v in flatten(result).items() if isinstance(v, int | float)}
 
 
+def seeds(run: TrainedRun) -> dict[str, Any]:
+    """The seed of what is measured, and the binarisation with the seed of its one draw."""
+    seed, kind = run.config.seed, run.data().binarize
+    return {"seed": seed, "binarize": kind, "binarize_seed": seed if kind == "dynamic" else None}
+
+
 def drawn(stem: Path, arrays: Mapping[str, Any], figure: Figure, rows: dict[str, str]) -> Report:
     """Write STEM.png and STEM.npz."""
     path = stem.with_suffix(".png")

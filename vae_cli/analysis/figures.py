@@ -40,12 +40,19 @@ POINTS, EMBEDDED = 10_000, 1000  # codes in a scatter plot; in a t-SNE and in th
 LEGEND = 40  # classes in a legend
 
 
+class Picture(Figure):
+    """A figure that a notebook shows by itself, as files show it."""
+
+    def _repr_png_(self) -> bytes:
+        return render(self)[0]
+
+
 def panels(
     count: int, columns: int, size: tuple[float, float], title: str, x_name: str, y_name: str
 ) -> tuple[Figure, list[Axes]]:
     """Make `count` axes of `size` inches (width, height), row by row, with names at two sides."""
     rows, columns = math.ceil(count / columns), min(columns, count)
-    figure = Figure((columns * size[0], rows * size[1] + 0.4), layout="constrained")
+    figure = Picture((columns * size[0], rows * size[1] + 0.4), layout="constrained")
     axes = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
     for i, ax in enumerate(axes):
         ax.spines[["top", "right"]].set_visible(False)
@@ -151,7 +158,7 @@ def _image_sheet(
     picture = tile_grid(x).permute(1, 2, 0).numpy()
     down, right = picture.shape[0] / len(x), picture.shape[1] / x.shape[1]  # from tile to tile
     inch = min(9 / max(picture.shape), 1.2 / max(down, right))  # of a pixel
-    figure = Figure((inch * picture.shape[1], inch * picture.shape[0]))
+    figure = Picture((inch * picture.shape[1], inch * picture.shape[0]))
     ax = figure.add_axes((0, 0, 1, 1))  # names lie outside; `render` makes room for them
     ax.imshow(picture, interpolation="nearest")
     ax.spines[:].set_visible(False)
@@ -169,7 +176,7 @@ def scatter(run: TrainedRun, points: Tensor, title: str, x_name: str, y_name: st
     Curves' parameters get a colour bar, classes a legend.
     """
     count, names, (x, y) = len(points), run.data().class_names, points.double().numpy().T
-    known = run.known or {"example": torch.arange(count).float()}
+    known = run.data().test.known or {"example": torch.arange(count).float()}
     size = (6.4, 5.0) if len(known) == 1 else (4.6, 3.8)
     figure, axes = panels(len(known), 3, size, title, x_name, y_name)
     how: dict[str, Any] = {"s": min(36.0, max(4.0, 12000 / count)), "alpha": 0.75, "linewidths": 0}

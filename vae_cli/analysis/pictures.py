@@ -22,8 +22,7 @@ from vae_cli.analysis import figures, measures
 from vae_cli.analysis.figures import EMBEDDED, PALETTE, POINTS, TRAVERSED, panels
 from vae_cli.analysis.trained import TrainedRun
 from vae_cli.console import say
-from vae_cli.data.dataset import generator
-from vae_cli.data.labels import find_example, first_two
+from vae_cli.data.labels import find_example, first_two, labels_of, name_of
 from vae_cli.runs.saved import read_metrics
 from vae_cli.training.build import fresh_vae
 from vae_cli.training.evaluation import Evaluation, evaluating
@@ -34,23 +33,16 @@ Walk = dict[str, Tensor]  # codes and what they decode to, by their names in an 
 Maker = Callable[[TrainedRun], Figure | Tensor]  # of a picture, or of the images of a film
 
 
-def _inputs(run: TrainedRun, count: int) -> Tensor:
-    """Return the first test examples as the network takes them. -> [count, *shape]."""
-    source = generator(run.device, run.config.seed, "pictures", "inputs")
-    test = run.data().fixed(run.data().test, run.config.seed)
-    return run.data().prepare(test.head(count).to(run.device), source)
-
-
 def _again(run: TrainedRun, x: Tensor) -> Tensor:
-    """Reconstruct `_inputs`, of a conditional model with their classes. x [n, *shape] -> like x."""
-    return run.given(run.labels_of(slice(len(x)))).reconstruct(x)
+    """Reconstruct the first test examples, which a conditional model is told the classes of."""
+    return run.given(labels_of(run.data(), slice(len(x)))).reconstruct(x)
 
 
 def _reconstructions(run: TrainedRun) -> Figure:
     # the run's seed, so the weights that the training started from
     untrained = fresh_vae(run.config, run.data()).to(run.device).eval()
     before = TrainedRun(run.folder, run.config, untrained, 0, run.data())
-    x, curves = _inputs(run, 10 if run.has_images else 8), run.curves
+    x, curves = run.examples(10 if run.has_images else 8), run.curves
     table = torch.stack([x, _again(before, x), _again(run, x)])
     names = ("original", "before training", "after training")
     if run.has_images:
@@ -59,8 +51,13 @@ def _reconstructions(run: TrainedRun) -> Figure:
 
 
 def _residuals(run: TrainedRun) -> Figure:
-    x, title = _inputs(run, 8), "Reconstruction minus original, in the units of the data"
+    x, title = run.examples(8), "Reconstruction minus original, in the units of the data"
     return figures.sheet((_again(run, x) - x)[:, None], title, None)
+
+
+def of_class(run: TrainedRun, label: int | None) -> str:
+    """The end of a title: which class a conditional model decodes."""
+    return f", {run.class_names[label]}" if run.vae.classes and label is not None else ""
 
 
 def samples(
@@ -76,7 +73,7 @@ def samples(
     x, columns = each.decode(z), min(run.vae.classes if by_class else 8, n)
     table = x[: n - n % columns].unflatten(0, (-1, columns))  # full rows only
     names = run.class_names[:columns] if by_class else ()
-    title = f"Samples from {name}{run.of_class(label)}"
+    title = f"Samples from {name}{of_class(run, label)}"
     walk = {"z": z, "x": x} | ({} if each.labels is None else {"labels": each.labels.expand(n)})
     return walk, figures.sheet(table, title, run.curves, columns=names)
 
@@ -108,7 +105,7 @@ def _manifold(run: TrainedRun) -> Figure:
         values = points.cpu().quantile(torch.linspace(0.05, 0.95, size), dim=0)
     across, up = values[:, 0], values[:, 1].flip(0)  # the second code grows upwards
     z = torch.cartesian_prod(up, across).flip(-1).unflatten(0, (size, size))
-    x, where = run.given(0).decode(z), where + run.of_class(0)
+    x, where = run.given(0).decode(z), where + of_class(run, 0)
     rows, columns = [f"z2 = {v:.2f}" for v in up.tolist()], [f"{v:.2f}" for v in across.tolist()]
     return figures.sheet(x, f"Decoded manifold{where}", run.curves, rows, columns, "z1")
 
@@ -135,7 +132,7 @@ def walk_along(
     x, kl = run.given(label).traverse(chosen, values, origin), run.kl
     rows = [f"z{dim + 1}" + ("" if kl is None else f" (KL {kl[dim]:.2g})") for dim in dims]
     columns = [f"{round(tick, 5) + 0.0:.2g}" for tick in ticks.tolist()]
-    title = f"Traversals, the most active dimension first{run.of_class(label)}"
+    title = f"Traversals, the most active dimension first{of_class(run, label)}"
     figure = figures.sheet(x, title, run.curves, rows, columns, along)
     return {"dims": chosen, "values": values, "origin": origin, "x": x}, figure
 
@@ -150,10 +147,13 @@ def walk_between(run: TrainedRun, stops: Sequence[int], steps: int) -> tuple[Wal
     A conditional model decodes a leg with the class of its start.
     -> z [L, steps, Z] and x [L, steps, *shape], and a picture with a row for each leg.
     """
-    examples = torch.stack([run.example(index) for index in stops])
-    labels = run.labels_of(torch.tensor(stops)).expand(len(stops))
+    examples = run.examples(list(stops))
+    labels = labels_of(run.data(), torch.tensor(stops)).expand(len(stops))
     z = measures.line(run.given(labels).encode(examples).mean, steps)
-    x, names = run.given(labels[:-1, None]).decode(z), [run.name_of(index) for index in stops]
+    x, names = (
+        run.given(labels[:-1, None]).decode(z),
+        [name_of(run.data(), index) for index in stops],
+    )
     rows = [f"{start} → {end}" for start, end in pairwise(names)]
     ends = ["start", *[""] * (steps - 2), "end"]
     along = "" if run.has_images else "way between the codes"
@@ -198,7 +198,7 @@ def draw_all(
     drawn, makers = [], fitting(run)
     say(f"drawing {len(makers)} pictures …")
     if run.config.is_generative and run.kl is None:
-        say(f"no kl_bars.png: {run.no_kl}")
+        say(f"no kl_bars.png: {run.config.no_kl}")
     for file, draw in makers.items():
         path = folder / "figures" / file
         try:
@@ -231,7 +231,7 @@ class Pictures(Observer):
         if training.config.figures == "none" or every == 0 or state.epoch % every:
             return
         with evaluating(state.measured):
-            x = _inputs(run, 10)
+            x = run.examples(10)
             tables = {"reconstructions": torch.stack([x, _again(run, x)])}
             if training.config.samples_prior:
                 tables["samples"] = run.sample(64, run.config.seed).unflatten(0, (8, 8))
@@ -252,8 +252,8 @@ class Pictures(Observer):
 
 def _project(run: TrainedRun, writer: Any) -> None:
     """Write test codes, with names and square images, for TensorBoard's projector."""
-    x, side = _inputs(run, EMBEDDED), min(64, max(run.shape))
+    x, side = run.examples(EMBEDDED), min(64, max(run.shape))
     codes = F.pad(run.codes.mean[: len(x)], (0, max(0, 3 - run.vae.latent_dim)))  # for its 3-D PCA
-    names = [run.name_of(index) for index in range(len(x))]
+    names = [name_of(run.data(), index) for index in range(len(x))]
     images = F.interpolate(figures.rgb(x, 1), (side, side)) if run.has_images else None
     writer.add_embedding(codes, names, images, tag="test codes")

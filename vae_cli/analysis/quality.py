@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vae_cli.analysis.export import Report, write_result
+from vae_cli.analysis.export import Report, seeds, write_result
 from vae_cli.analysis.samplers import sampler_of
 from vae_cli.analysis.settings import QualityTask
 from vae_cli.analysis.trained import TrainedRun
 from vae_cli.console import UserError, one_line, say
 from vae_cli.data.dataset import Data, epoch_order, generator
+from vae_cli.data.labels import labels_of
 from vae_cli.runs.files import replacing
 from vae_cli.training.evaluation import BATCH
 
@@ -201,7 +202,7 @@ def run(task: QualityTask, run: TrainedRun, out: Path) -> Report:
         codes = sampler_of(task, run).draw(count)
         parts = zip(codes.split(BATCH), order.split(BATCH), strict=True)
         # of a conditional model, samples of the classes that the images have
-        draws = (run.given(run.labels_of(i)).decode(z).clamp(0, 1) for z, i in parts)
+        draws = (run.given(labels_of(data, i)).decode(z).clamp(0, 1) for z, i in parts)
         real, samples = (
             torch.cat([network(x).cpu().double() for x in part]) for part in (images, draws)
         )
@@ -221,7 +222,7 @@ def run(task: QualityTask, run: TrainedRun, out: Path) -> Report:
         "samples": count if compared else 0,
         "examples": len(data.test),
         "epoch": run.epoch,
-        **run.seeds,
+        **seeds(run),
     }
     notes = {
         "psnr (dB) and ssim of test reconstructions": True,

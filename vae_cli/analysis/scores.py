@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from vae_cli.analysis.export import Report, write_result
+from vae_cli.analysis.export import Report, seeds, write_result
 from vae_cli.analysis.settings import DisentanglementTask
 from vae_cli.analysis.trained import TrainedRun
 from vae_cli.console import UserError
@@ -147,7 +147,7 @@ def factor_vae_score(known: Known, bins: int, source: np.random.Generator) -> fl
 def run(task: DisentanglementTask, run: TrainedRun, out: Path) -> Report:
     """Score the posterior means of the data against its factors: disentanglement.json."""
     seed, chosen, factors = run.config.seed, [], []
-    for split in (run.split("train"), run.split("test")):
+    for split in (run.data().split("train"), run.data().split("test")):
         source = generator(torch.device("cpu"), seed, "disentanglement")
         chosen.append(torch.randperm(len(split), generator=source)[: task.num_codes])
         known = {name: v.cpu()[chosen[-1]].numpy() for name, v in split.known.items()}
@@ -189,7 +189,7 @@ def run(task: DisentanglementTask, run: TrainedRun, out: Path) -> Report:
         "train_codes": len(train.codes),
         "test_codes": len(test.codes),
         "epoch": run.epoch,
-        **run.seeds,
+        **seeds(run),
     }
     cut = [k for k in names if len(np.unique(test.factors[k])) > task.bins]
     notes = {

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from vae_cli.analysis import figures, measures, pictures, settings
-from vae_cli.analysis.export import Report, drawn, write_npz, write_result
+from vae_cli.analysis.export import Report, drawn, seeds, write_npz, write_result
 from vae_cli.analysis.samplers import find_class
 from vae_cli.analysis.trained import TrainedRun, load_run
 from vae_cli.console import UserError, say
 from vae_cli.data.dataset import generator
-from vae_cli.data.labels import find_example, first_two
+from vae_cli.data.labels import find_example, first_two, labels_of, name_of
 from vae_cli.runs.files import write_json
 from vae_cli.runs.saved import read_summary
 from vae_cli.training.evaluation import evaluate, log_likelihoods
@@ -106,7 +106,7 @@ def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
         "linear_probe": probe,
         "linear_probe_note": lack,
         "epoch": run.epoch,
-        **run.seeds,
+        **seeds(run),
         "examples": len(codes.mean),
     }
     notes = {
@@ -116,7 +116,7 @@ def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
         f"no moments of the aggregate posterior: posterior={config.posterior.name} has a code of no"
         " noise in place of its mean": not moments,
         f"no mutual information: {unknown}": not config.posterior.factorised,
-        f"no KL by dimension: {run.no_kl}": config.is_generative and evaluation.kl is None,
+        f"no KL by dimension: {config.no_kl}": config.is_generative and evaluation.kl is None,
         f"{'no ' if bits is None else ''}bits per dimension: {assumption}": True,
         f"no linear classifier: {lack}": lack,
     }
@@ -127,7 +127,7 @@ def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
 def nll(task: settings.NLLTask, run: TrainedRun, out: Path) -> Report:
     """Estimate log p(x) of every example: the mean in nll_SPLIT.json, all of them in npz."""
     data, seed, started = run.data(), run.config.seed, perf_counter()
-    split = run.split(task.split)
+    split = data.split(task.split)
     index = torch.arange(len(split))
     if task.max_examples is not None:
         source = generator(torch.device("cpu"), seed, "nll examples")
@@ -144,7 +144,7 @@ def nll(task: settings.NLLTask, run: TrainedRun, out: Path) -> Report:
         "examples": len(index),
         "effective_samples_median": float(effective.median()),
         "seconds": perf_counter() - started,
-        **run.seeds,
+        **seeds(run),
         "epoch": run.epoch,
         "notes": [note] if note else [],
     }
@@ -158,7 +158,7 @@ def embed(task: settings.EmbedTask, run: TrainedRun, out: Path) -> Report:
     """Write the codes of every split: codes_train.npz, codes_val.npz, codes_test.npz."""
     report, data = Report({}, []), run.data()
     for name in ("train", "test") if data.val is None else ("train", "val", "test"):
-        split, codes = run.split(name), run.embed(name)
+        split, codes = data.split(name), run.embed(name)
         arrays: dict[str, Any] = {k: v for k, v in vars(codes).items() if v is not None}
         if split.labels is not None:
             arrays |= {"labels": split.labels, "class_names": list(data.class_names)}
@@ -180,7 +180,7 @@ def interpolate(task: settings.InterpolateTask, run: TrainedRun, out: Path) -> R
     asked = [find_example(data, key, end, task.by) for key, end in pairs if end is not None]
     ends = asked or first_two(data)
     walk, figure = pictures.walk_between(run, ends, task.steps)
-    z, x, names = walk["z"][0], walk["x"][0], [run.name_of(index) for index in ends]
+    z, x, names = walk["z"][0], walk["x"][0], [name_of(data, index) for index in ends]
     rows = {k: f"test example {i} ({n})" for (k, _), i, n in zip(pairs, ends, names, strict=True)}
     rows["distance"] = f"{float((z[-1] - z[0]).norm()):.3f} between the codes"
     words = (re.sub(r"\W+", "-", end or name) for (_, end), name in zip(pairs, names, strict=True))
@@ -197,8 +197,8 @@ def traverse(task: settings.TraverseTask, run: TrainedRun, out: Path) -> Report:
     origin, label = None, find_class(run, task.label)
     if task.example is not None:
         index = find_example(run.data(), "example", str(task.example), "index")
-        own = run.labels_of(index)
-        origin = run.given(own).encode(run.example(index)[None]).mean[0]
+        own = labels_of(run.data(), index)
+        origin = run.given(own).encode(run.examples([index])).mean[0]
         label = int(own) if label is None else label
     steps = (task.num_dims, task.steps, task.limit)
     walk, figure = pictures.walk_along(run, *steps, origin, label or 0)
@@ -219,7 +219,7 @@ def fit(task: settings.FitTask, run: TrainedRun, out: Path) -> Report:
     result |= {"label": run.class_names[best]} if run.vae.classes else {}
     write_json(out / "fit.json", result)
     pair = torch.stack([target.double(), found.decoded])[None]
-    title = f"The code nearest to {name}{run.of_class(best)}"
+    title = f"The code nearest to {name}{pictures.of_class(run, best)}"
     figure = figures.sheet(pair, title, curves, columns=["target", "fit"])
     arrays = {"target": target, "code": found.code, "fitted": found.decoded}
     arrays |= {} if curves is None else {"grid": curves.grid}

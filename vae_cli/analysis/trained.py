@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from copy import copy
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -13,15 +14,18 @@ from torch import Tensor
 from vae_cli.analysis import measures
 from vae_cli.config.plugins import load_plugins
 from vae_cli.config.settings import Config
-from vae_cli.console import UserError, say
-from vae_cli.data.dataset import Curves, Data, Split, generator
+from vae_cli.console import UserError
+from vae_cli.data.dataset import Curves, Data, generator
 from vae_cli.data.labels import with_classes
-from vae_cli.runs import checkpoint
-from vae_cli.runs.saved import OF_BEST, WEIGHTS, folder_of, refuse_links_out, saved_config
+from vae_cli.runs import checkpoint, saved
 from vae_cli.training.build import device_of, load_data
 from vae_cli.training.evaluation import Codes, encode, log_likelihood
 from vae_cli.vae.posteriors import Posterior
 from vae_cli.vae.vae import VAE, build_vae
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 
 class TrainedRun:
@@ -58,15 +62,15 @@ class TrainedRun:
         return run
 
     def _labels(self, shape: tuple[int, ...]) -> Tensor | None:
-        """The labels for codes or examples of a shape. Raises ValueError where they are missing."""
+        """The labels for codes or examples of a shape. Raises UserError where they are missing."""
         if self.labels is None and self.vae.classes:
-            raise ValueError("this model is conditional: write run.given(labels).…")
+            raise UserError("this model is conditional: write run.given(labels).…")
         return None if self.labels is None else self.labels.expand(shape)
 
     @torch.no_grad()
     def encode(self, x: Any) -> Posterior:
         """Compute q(z|x); its `.mean` is the code. x [B, *shape] -> posterior over [B, Z]."""
-        examples = self._checked(x, self.shape)
+        examples = self._taken(x)
         return self.vae.encode(examples, self._labels(examples.shape[:1]))
 
     @torch.no_grad()
@@ -113,13 +117,13 @@ class TrainedRun:
 
     def log_likelihood(self, x: Any, num_samples: int, seed: int | None = None) -> Tensor:
         """Estimate log p(x) from num_samples codes for each x [B, *shape]. -> [B] float64, nats."""
-        examples, source = self._checked(x, self.shape), _source(self.device, seed)
+        examples, source = self._taken(x), _source(self.device, seed)
         labels = self._labels(examples.shape[:1])
         return log_likelihood(self.vae, [(examples, labels)], num_samples, source)[0]
 
     def fit(self, target: Any, num_starts: int, seed: int | None = None) -> measures.Fit:
         """Find the code whose decoded example is nearest to target [*shape]; see `measures.fit`."""
-        wanted = self._checked(torch.as_tensor(target)[None], self.shape)[0]
+        wanted = self._taken(torch.as_tensor(target)[None])[0]
         source, label = _source(torch.device("cpu"), seed), self._labels(())
         return measures.fit(self.vae, wanted, num_starts, source, int(label or 0))
 
@@ -140,24 +144,10 @@ class TrainedRun:
             return None if self.has_images else self.data().curves
         return None
 
-    def split(self, name: str) -> Split:
-        """Return the split train, val or test. Raises UserError where the run has none."""
-        split: Split | None = getattr(self.data(), name)
-        if split is None:
-            raise UserError(f"split={name}: the run has no such data")
-        return split
-
-    @property
-    def seeds(self) -> dict[str, Any]:
-        """The seed of what is measured, and the binarisation with the seed of its one draw."""
-        seed, kind = self.config.seed, self.data().binarize
-        fixed = seed if kind == "dynamic" else None
-        return {"seed": seed, "binarize": kind, "binarize_seed": fixed}
-
     def embed(self, split: str = "test", seed: int | None = None) -> Codes:
         """Compute the posteriors of train, val or test, in order, on the CPU (seed: the run's)."""
         chosen = self.config.seed if seed is None else seed
-        return encode(self.vae, self.data(), self.split(split), chosen)
+        return encode(self.vae, self.data(), self.data().split(split), chosen)
 
     @cached_property
     def codes(self) -> Codes:
@@ -169,12 +159,6 @@ class TrainedRun:
         """The mean KL of each dimension over the test set [Z]; None where a KL is no such sum."""
         by_dimension = self.codes.kl if self.config.is_generative else None
         return None if by_dimension is None else by_dimension.mean(0)
-
-    @property
-    def no_kl(self) -> str:
-        """Say why there is no KL of each dimension."""
-        names = f"prior={self.config.prior.name} and posterior={self.config.posterior.name}"
-        return f"with {names} the KL is no sum over latent dimensions, or is only estimated"
 
     @cached_property
     def moments(self) -> tuple[Tensor, Tensor]:
@@ -188,40 +172,60 @@ class TrainedRun:
         points = self.draw_codes(10_000, self.config.seed).cpu() if drawn else self.codes.mean
         return points.mean(0), points.std(0, unbiased=False)
 
+    def examples(self, chosen: Any = 8, split: str = "test") -> Tensor:
+        """Return examples as the network takes them: the first `chosen`, or those of these numbers.
+
+        With binarize=dynamic, of the one draw with which the run is measured. -> [N, *shape].
+        """
+        data = self.data()
+        part = data.fixed(data.split(split), self.config.seed)
+        raw = part.x[slice(chosen) if isinstance(chosen, int) else torch.as_tensor(chosen)]
+        return data.prepare(raw, generator(raw.device, self.config.seed, "examples"))
+
     @property
-    def known(self) -> dict[str, Tensor]:
-        """Facts about the test examples: their class, and the parameters they were made from."""
-        return self.data().test.known
+    def summary(self) -> dict[str, Any]:
+        """The content of summary.json: how the run ended, its times, sizes and versions."""
+        return saved.read_summary(self.folder)
 
-    def labels_of(self, index: Any) -> Tensor:
-        """The classes of test examples by their numbers; 0 where there are no classes."""
-        labels = self.data().test.labels
-        return torch.zeros((), dtype=torch.int64) if labels is None else labels[index]
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The final numbers, such as test/elbo; none until the run has completed."""
+        return dict(self.summary.get("metrics") or {})
 
-    def of_class(self, label: int | None) -> str:
-        """The end of a title: which class a conditional model decodes."""
-        return f", {self.class_names[label]}" if self.vae.classes and label is not None else ""
+    @property
+    def history(self) -> "DataFrame":
+        """The content of metrics.jsonl: a row for each epoch, a column for each number."""
+        from pandas import DataFrame
 
-    def name_of(self, index: int) -> str:
-        """Say what is known of one test example."""
-        labels, names = self.data().test.labels, self.data().class_names
-        if labels is not None:
-            return names[int(labels[index])] if names else str(int(labels[index]))
-        known = (f"{name}={float(values[index]):.2f}" for name, values in self.known.items())
-        return ", ".join(known) or f"example {index}"
+        return DataFrame(saved.read_metrics(self.folder))
 
-    def example(self, index: int) -> Tensor:
-        """Return a test example as the network takes it. -> [*shape]."""
-        raw = self.data().fixed(self.data().test, self.config.seed).x[index : index + 1]
-        source = generator(raw.device, self.config.seed, "example", index)
-        return self.data().prepare(raw, source)[0].to(self.device)
+    def show(self, what: Any, title: str = "") -> "Figure":
+        """Draw a picture of `figures/` by its name, or examples [C, *shape] or [R, C, *shape]."""
+        pictures: Any = import_module("vae_cli.analysis.pictures")  # which imports this module
+        if not isinstance(what, str):
+            table = what if what.ndim == len(self.shape) + 2 else what[None]
+            return cast("Figure", pictures.figures.sheet(table, title, self.curves))
+        makers = {name.removesuffix(".png"): draw for name, draw in pictures.fitting(self).items()}
+        if what not in makers:
+            raise UserError(f"no picture {what} of this run; there are {', '.join(makers)}")
+        return cast("Figure", makers[what](self))
+
+    def _taken(self, x: Any) -> Tensor:
+        """Turn examples into a float32 tensor [..., *shape] on the device. Raises UserError."""
+        examples, data = self._checked(x, self.shape), self.trained_on or {}
+        unit = self.config.dataset.unit_interval or self.config.likelihood.needs_unit_interval
+        low, high = map(float, examples.aminmax())
+        if (unit or data.get("dtype") == "uint8") and not (low >= 0 and high <= 1):
+            line = f"got values from {low:g} to {high:g}, and the network takes those from 0 to 1"
+            raise UserError(f"{line}: divide bytes by 255, or take run.examples(8)")
+        return examples
 
     def _checked(self, values: Any, shape: tuple[int, ...]) -> Tensor:
-        """Turn values into a float32 tensor [..., *shape] on the device. Raises ValueError."""
+        """Turn values into a float32 tensor [..., *shape] on the device. Raises UserError."""
         tensor = torch.as_tensor(values, dtype=torch.float32, device=self.device)
         if tensor.ndim <= len(shape) or tuple(tensor.shape[-len(shape) :]) != shape:
             wanted = ", ".join(map(str, shape))
-            raise ValueError(f"got shape {list(tensor.shape)}, which must be [N, {wanted}]")
+            raise UserError(f"got shape {list(tensor.shape)}, which must be [N, {wanted}]")
         return tensor
 
 
@@ -239,22 +243,17 @@ def load_run(
     Raises UserError where the folder is not a run, is damaged or needs other plug-ins.
     """
     load_plugins(plugins)
-    folder = folder_of(folder, *OF_BEST)
-    config, path = saved_config(folder), folder / WEIGHTS
-    refuse_links_out(folder)
-    try:
-        weights, about = checkpoint.load_weights(path)
-    except checkpoint.Damaged as error:
-        about, note = checkpoint.load_best(folder / "checkpoints")
-        weights, reason = about["vae"], error if path.exists() else f"{folder} has not ended"
-        say(f"warning: {note or reason}: the weights are those of epoch {about['epoch']}")
-    data = about["data"]
+    folder = saved.folder_of(folder, *saved.OF_BEST)
+    config = saved.saved_config(folder)
+    saved.refuse_links_out(folder)
+    weights, data, epoch = checkpoint.best_weights(folder)
     names = tuple(data["classes"])
-    vae = build_vae(config, tuple(data["shape"]), len(names)).requires_grad_(False).eval()
+    with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and not kept
+        vae = build_vae(config, tuple(data["shape"]), len(names)).requires_grad_(False).eval()
     try:
         vae.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"{folder}: the weights do not fit the model of config.yaml") from error
-    run = TrainedRun(folder, config, vae.to(device_of(device)), int(about["epoch"]))
+    run = TrainedRun(folder, config, vae.to(device_of(device)), epoch)
     run.trained_on, run.class_names = data, names if vae.classes else ()
     return run

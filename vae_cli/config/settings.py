@@ -97,6 +97,12 @@ class Config(Schema):
         return self.is_generative or fits
 
     @property
+    def no_kl(self) -> str:
+        """Say why there is no KL of each dimension."""
+        names = f"prior={self.prior.name} and posterior={self.posterior.name}"
+        return f"with {names} the KL is no sum over latent dimensions, or is only estimated"
+
+    @property
     def monitored(self) -> str:
         """The metric that decides the best epoch: `monitor`, else the one of the objective."""
         return self.monitor or self.objective.monitor

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vae_cli.config.datasets import Binarize
+from vae_cli.console import UserError
 
 if TYPE_CHECKING:
     from vae_cli.data.images import Images
@@ -89,7 +90,7 @@ class FixedDraw:
     def device(self) -> torch.device:
         return self.x.device
 
-    def __getitem__(self, index: slice) -> Tensor:
+    def __getitem__(self, index: slice | Tensor) -> Tensor:
         """Draw some examples, and read no others. -> [B, *shape] uint8, 0 or 255, on the device."""
         return self._draw(self.x[index], torch.arange(self.shape[0])[index])
 
@@ -147,6 +148,13 @@ class Data:
             "dtype": str(self.train.x.dtype).removeprefix("torch."),
             "digest": self.digest,
         }
+
+    def split(self, name: str) -> Split:
+        """Return the split train, val or test. Raises UserError where there is none."""
+        split: Split | None = getattr(self, name)
+        if split is None:
+            raise UserError(f"split={name}: the run has no such data")
+        return split
 
     @property
     def undrawn(self) -> "Data":

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vae_cli.console import UserError, one_line
 from vae_cli.data.dataset import Data
@@ -84,3 +85,18 @@ def first_two(data: Data) -> list[int]:
     labels = data.test.labels
     classes = () if labels is None else labels.unique()[:2]
     return [int((labels == c).nonzero()[0]) for c in classes] if len(classes) == 2 else [0, 1]
+
+
+def labels_of(data: Data, index: Any) -> Tensor:
+    """The classes of test examples by their numbers; 0 where there are no classes."""
+    labels = data.test.labels
+    return torch.zeros((), dtype=torch.int64) if labels is None else labels[index]
+
+
+def name_of(data: Data, index: int) -> str:
+    """Say what is known of one test example."""
+    labels, names = data.test.labels, data.class_names
+    if labels is not None:
+        return names[int(labels[index])] if names else str(int(labels[index]))
+    known = (f"{name}={float(values[index]):.2f}" for name, values in data.test.known.items())
+    return ", ".join(known) or f"example {index}"

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vae_cli.console import RunFailed, UserError, one_line, say
 from vae_cli.runs.files import write_bytes
-from vae_cli.runs.saved import BEST, LAST, PREVIOUS
+from vae_cli.runs.saved import BEST, LAST, PREVIOUS, WEIGHTS
 
 State = dict[str, Any]  # of a training: tensors, numbers, strings, lists and dicts of them
 FORMAT = 6  # of both kinds of file; raised when older code could not read the new content
@@ -99,6 +99,21 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if crc32(safetensors.save(weights)) != about.pop("crc"):
             raise ValueError("its content does not match its checksum")
         return weights, about
+
+
+def best_weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], int]:
+    """Read the best weights of a run or, of one that has not ended, the newest there are.
+
+    -> weights, the `identity` of the data, and the epoch that they come from. Raises Damaged.
+    """
+    path = folder / WEIGHTS
+    try:
+        weights, about = load_weights(path)
+    except Damaged as error:
+        about, note = load_best(folder / "checkpoints")
+        weights, reason = about["vae"], error if path.exists() else f"{folder} has not ended"
+        say(f"warning: {note or reason}: the weights are those of epoch {about['epoch']}")
+    return weights, about["data"], int(about["epoch"])
 
 
 @contextmanager

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from vae_cli.console import OneLine
+
 # SLURM sends SIGUSR1 before it preempts a job (`--signal=USR1@60`); Windows has none
 SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, n)]
 
 
-class Interrupted(KeyboardInterrupt):
+class Interrupted(OneLine, KeyboardInterrupt):
     """A signal ended the run; its last checkpoint stays. by_signal: false for Ctrl-C."""
 
     def __init__(self, message: str, by_signal: bool) -> None:

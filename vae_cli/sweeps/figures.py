@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from vae_cli.analysis.figures import INK, PALE, PALETTE, SHADES, panels, save_png, sheet, spread
 from vae_cli.analysis.trained import load_run
 from vae_cli.console import UserError, one_line
+from vae_cli.data.labels import labels_of
 from vae_cli.runs.saved import SavedRun
 from vae_cli.sweeps.plan import NOT_IN_NAMES
 from vae_cli.sweeps.table import ACTIVE, DISTORTION, RATE, Comparison, rows_of
@@ -155,8 +156,8 @@ def reconstructions(runs: dict[str, SavedRun], title: str) -> Figure:
     """The first test examples, and what the models of several runs make of them."""
     models = [load_run(run.folder) for run in runs.values()]
     data = models[0].data()
-    x = torch.stack([models[0].example(i) for i in range(min(EXAMPLES, len(data.test)))])
-    labels = models[0].labels_of(slice(len(x)))
+    x = models[0].examples(EXAMPLES)
+    labels = labels_of(data, slice(len(x)))
     table = torch.stack([x, *(model.given(labels).reconstruct(x) for model in models)])
     names = ["original", *runs]
     if models[0].has_images:
