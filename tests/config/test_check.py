@@ -57,7 +57,7 @@ def test_a_configuration_survives_yaml(plain):
         ({"epochs": 1.5}, "epochs=1.5: must be a whole number"),
         ({"epochs": None}, "epochs=null: must be a whole number"),
         ({"seed": True}, "seed=true: must be a whole number"),
-        ({"compile": "yes"}, "compile=yes: must be true or false"),
+        ({"compile": "yes"}, "compile=yes: must be auto or true or false"),
         ({"precision": "fp8"}, "precision=fp8: must be fp32 or bf16"),
         ({"device": "tpu"}, "device=tpu: must be auto, cpu, cuda, cuda:N or mps"),
         ({"ema": 1.0}, "ema=1: must be < 1"),

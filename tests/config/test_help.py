@@ -46,7 +46,7 @@ def test_types_and_ranges_are_said_in_words(pages):
     limits = {key: words for key, _, _, words in pages.settings()}
     assert limits["beta"] == "number >= 0"
     assert limits["ema"] == "number > 0, < 1 | null"
-    assert limits["compile"] == "true | false"
+    assert limits["compile"] == "auto | true | false"
     assert limits["precision"] == "fp32 | bf16"
     assert limits["interpolate"] == "list of: whole number | text, at least 2 | null"
     assert "cuda" in limits["device"]

@@ -9,9 +9,10 @@ from vae_cli.analysis.samplers import find_class
 from vae_cli.analysis.trained import load_run
 from vae_cli.console import UserError
 from vae_cli.training.build import load_data
+from vae_cli.training.engines import Recorder
 from vae_cli.training.loop import train
 from vae_cli.training.state import TrainState
-from vae_cli.training.step import Engine, Recorder
+from vae_cli.training.step import Engine
 
 from .conftest import SMALL
 

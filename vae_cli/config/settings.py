@@ -50,7 +50,7 @@ class Config(Schema):
     batch_size: int = Field(ge=1)
     device: Annotated[Device, HOW]
     precision: Literal["fp32", "bf16"]
-    compile: Annotated[bool, HOW]
+    compile: Annotated[Literal["auto"] | bool, HOW]
     cuda_graph: Annotated[bool, HOW]
     deterministic: Annotated[bool, HOW]
     data_dir: Annotated[str | None, HOW]

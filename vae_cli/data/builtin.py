@@ -98,9 +98,13 @@ def load_mnist(config: IdxImagesConfig, data_dir: Path) -> Data:
 
 
 def default_data_dir() -> Path:
-    """Return $VAE_DATA_DIR, else the folder vae-cli in the user's cache."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.path.expanduser(os.environ.get("VAE_DATA_DIR") or f"{cache}/vae-cli"))
+    """Return $VAE_DATA_DIR, else `cache_dir`."""
+    return Path(os.environ.get("VAE_DATA_DIR") or cache_dir()).expanduser()
+
+
+def cache_dir() -> Path:
+    """Return the folder vae-cli in the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "vae-cli"
 
 
 def fetch(name: str, data_dir: Path) -> Path:

@@ -115,7 +115,7 @@ def bernoulli_log_prob(x: Tensor, logits: Tensor) -> Tensor:
 
     784-400-20: 6.6 ms against 7.4 ms with the plain formula.
     """
-    if not fast_on(logits):
+    if not (fast_on(logits) or torch.compiler.is_compiling()):
         return (x * logits - F.softplus(logits)).flatten(2).sum(2)
     log_prob: Tensor = _BernoulliLogProb.apply(x, logits)
     return log_prob

@@ -18,9 +18,10 @@ from vae_cli.runs.folder import Run
 from vae_cli.runs.interrupt import Interrupt, Interrupted, interruptible
 from vae_cli.runs.saved import has_checkpoint, read_summary
 from vae_cli.training import build, distributed, messages
+from vae_cli.training.engines import engine_for
 from vae_cli.training.evaluation import Evaluation, evaluate, log_likelihoods, trouble
 from vae_cli.training.state import TrainState
-from vae_cli.training.step import Engine, engine_for, stop_if_not_finite
+from vae_cli.training.step import Engine, stop_if_not_finite
 
 log = logging.getLogger(__name__)
 
@@ -160,9 +161,9 @@ def train(
         data = build.load_data(config, saved.get("data")).to(device)
         state = TrainState(config, data, device)
         several = distributed.size() > 1
-        engine = (distributed.SharedEngine if several else engine_for)(state, data, config)
         if saved:
             state.load_state_dict(saved)
+        engine = (distributed.SharedEngine if several else engine_for)(state, data, config)
         measured = config.nll_samples in (0, summary.get("nll_samples"))
         if summary.get("status") == "completed" and state.is_finished(config) and measured:
             made = console.count(state.epoch, "epoch")

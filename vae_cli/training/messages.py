@@ -34,6 +34,8 @@ def greet(training: "Training") -> None:
         f" {'x'.join(map(str, data.shape))}, {parameters:,} parameters, {device},"
         f" {config.precision}{how}"
     )
+    if state.compiled:
+        greeting += "\ncompiling the training step: up to 10 s (convolutions 30 s), later runs less"
     if not config.quiet:
         say(greeting)
 

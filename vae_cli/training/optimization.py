@@ -50,7 +50,7 @@ class Adam(torch.optim.Adam):
         super().__init__(parameters, fused=True, **settings)
         self.found_inf: Tensor | None = None  # scalar on the device; 1: leave this update out
         self.kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_
-        self.parameters = parameters
+        self.parameters, self.decoupled = parameters, decoupled
         self.weights = [parameter.data for parameter in parameters]
         for parameter in parameters:
             means = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
@@ -70,6 +70,37 @@ class Adam(torch.optim.Adam):
         self.kernel(*lists, beta1=beta1, beta2=beta2, **settings)
         if self.found_inf is not None:
             self.count.sub_(self.found_inf)
+
+    def with_corrections(self, schedule: Tensor) -> Tensor:
+        """Put Adam's corrections of the coming updates behind their schedules. [S, C] -> [S, C+2].
+
+        The two columns: the step size lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t); lr in column 2.
+        """
+        updates = torch.arange(len(schedule), dtype=torch.float64) + 1 + float(self.count)
+        beta1, beta2 = self.param_groups[0]["betas"]
+        first, second = 1 - beta1**updates, 1 - beta2**updates
+        columns = torch.stack([schedule[:, 2].double() / first, second.rsqrt()], 1)
+        return torch.cat([schedule, columns.to(schedule)], 1)
+
+    @torch.no_grad()
+    def update(self, gradients: list[Tensor], row: Tensor) -> None:
+        """Make the update of `step` in plain operations, which a compiler fuses to one loop.
+
+        row: of `with_corrections`.
+        """
+        group = self.param_groups[0]
+        (beta1, beta2), eps, decay = group["betas"], group["eps"], group["weight_decay"]
+        lr, size, correction = row[2], row[-2], row[-1]
+        self.count.add_(1)
+        lists = (self.parameters, gradients, self.means, self.squares)
+        for parameter, gradient, mean, square in zip(*lists, strict=True):
+            if decay and self.decoupled:
+                parameter.mul_(1 - lr * decay)
+            elif decay:
+                gradient = gradient + decay * parameter
+            mean.copy_(mean + (1 - beta1) * (gradient - mean))
+            square.copy_(beta2 * square + (1 - beta2) * gradient * gradient)
+            parameter.copy_(parameter - size * mean / (square.sqrt() * correction + eps))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the state of an optimiser of this class or of torch's."""

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -30,12 +31,11 @@ class Meter:
         self.sums: dict[str, float] = {}  # over the examples of the epoch, up to the last read
         self.total = self.skipped = 0  # examples in these sums; updates that were left out
 
-    def write(self, metrics: dict[str, Tensor], row: Tensor | None = None) -> None:
-        """Write a step's metrics, scalars on the device, into the next row, or row [1] int64."""
+    def write(self, names: Iterable[str], values: Tensor, row: Tensor | None = None) -> None:
+        """Write a step's metrics [M], on the device, into the next row, or row [1] int64."""
         if not self.names:
-            self.names = list(metrics)
-            self.rows = self.rows.new_empty(self.capacity, len(metrics))
-        values = torch.stack(list(metrics.values()))
+            self.names = list(names)
+            self.rows = self.rows.new_empty(self.capacity, len(values))
         if row is None:
             self.rows[len(self.counts)] = values
         else:
@@ -104,6 +104,7 @@ class TrainState:
         self.best: float | None = None  # of the monitored metric
         self.best_epoch = self.waited = 0  # waited: epochs since the best one
         self.seconds = self.epoch_seconds = 0.0  # of training: in all sessions; in this epoch
+        self.compiled: bool | None = None  # how updates are made; None: not decided yet
         self.kept_step, self.marked = 0, 0.0  # of the newest checkpoint; the last call of `lap`
 
     @property
@@ -165,6 +166,7 @@ class TrainState:
             "rivals": [each.state_dict() for each in self.optimizers[1:]],
             "lr": self.lr.state,
             "meter": self.meter.state_dict(),
+            "compiled": self.compiled,
             **{name: getattr(self, name) for name in self.PLAIN},
         }
 
@@ -177,5 +179,6 @@ class TrainState:
             optimizer.load_state_dict(saved)
         self.meter.load_state_dict(state["meter"])
         self.lr.state = state["lr"]
+        self.compiled = state.get("compiled", False)  # an earlier version's checkpoint has no word
         for name in self.PLAIN:
             setattr(self, name, state[name])
