@@ -13,7 +13,7 @@ import torch
 
 from vae_cli.config.settings import Config
 from vae_cli.console import RunFailed, UserError
-from vae_cli.data.builtin import default_data_dir
+from vae_cli.data.builtin import cache_dir, default_data_dir
 from vae_cli.data.dataset import Data, fingerprint
 from vae_cli.vae.priors import Examples
 from vae_cli.vae.vae import VAE, build_vae
@@ -34,6 +34,7 @@ def prepared_process(config: Config) -> Iterator[None]:
         mallopt = ctypes.CDLL(None).mallopt
         if mallopt(-3, 1 << 25):  # M_MMAP_THRESHOLD, the largest that every version takes
             mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "compiled"))  # programs
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark

@@ -1,7 +1,6 @@
 """Faster engines: an update as one compiled graph on a CPU, or as one recording on a GPU."""
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 
 import torch
@@ -9,7 +8,6 @@ from torch import Tensor
 
 from vae_cli.config.settings import Config
 from vae_cli.console import one_line, say
-from vae_cli.data.builtin import cache_dir
 from vae_cli.data.dataset import Data
 from vae_cli.training.optimization import Adam
 from vae_cli.training.state import TrainState
@@ -69,7 +67,6 @@ class Compiled(Resident):
         head = self.x[:1].float()
         corrupts = state.corruption(head, torch.Generator(head.device)) is not head
         self.draws = corrupts or data.binarize == "dynamic"
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "compiled"))
         torch.compiler.reset()  # graphs of earlier runs in this process count towards a limit
         torch._dynamo.config.trace_autograd_ops = True  # torch.autograd.grad is part of the graph
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # "no CUDA"
@@ -101,7 +98,8 @@ class Compiled(Resident):
         try:
             names, values, gradients = self.graph(index, inputs, noise, row)
         except torch._dynamo.exc.TorchDynamoException as error:  # of compiling: nothing is done yet
-            say(f"note: compile: training goes on without, {one_line(error)[:300]}")
+            reason = one_line(error).partition(" Set TORCHDYNAMO")[0][:300]
+            say(f"note: compile: training goes on without, {reason}")
             self.refused = True
             self.seed_noise()
             return False
