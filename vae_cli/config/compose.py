@@ -53,7 +53,12 @@ Plugins.instance().register(PluginFolders)
 
 def settings_of(name: str, overrides: Sequence[str], extra_dir: str | None = None) -> Config:
     """Compose and check the settings of one run; arguments as in `composed`. Raises UserError."""
-    plain = plain_settings(name, overrides, extra_dir)
+    return checked(composed(name, overrides, extra_dir), overrides)
+
+
+def checked(cfg: DictConfig, overrides: Sequence[str]) -> Config:
+    """Check the settings that the overrides were composed to. Raises UserError."""
+    plain = _plain(cfg)
     try:
         config = typed(plain)
         if missing := [name for name in config.plugins if name not in PLUGINS]:
@@ -68,7 +73,10 @@ def plain_settings(
     name: str, overrides: Sequence[str], extra_dir: str | None = None
 ) -> dict[str, Any]:
     """Compose a configuration and return its plain values, unchecked. Raises UserError."""
-    cfg = composed(name, overrides, extra_dir)
+    return _plain(composed(name, overrides, extra_dir))
+
+
+def _plain(cfg: DictConfig) -> dict[str, Any]:
     try:
         return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     except Exception as error:  # of whatever kind: a reference ${...} that leads nowhere

@@ -28,6 +28,7 @@ from vae_cli.runs import resume
 from vae_cli.runs.files import LOCK, locked
 from vae_cli.runs.interrupt import Interrupted
 from vae_cli.sweeps import jobs
+from vae_cli.sweeps.multirun import run_jobs
 from vae_cli.sweeps.plan import Sweep
 
 if TYPE_CHECKING:
@@ -235,8 +236,8 @@ def run_sweep(sweep: Sweep) -> int:
             if sweep.search is None:
                 task = partial(launched, sweep, os.getpid())
                 with followed(sweep.folder / LINES):
-                    code = through_hydra([*sweep.switches, *sweep.arguments], task)
-                code = code or FAILED * (not all(job.is_finished for job in sweep.jobs))
+                    done = run_jobs(sweep, task)
+                code = FAILED * (not (done and all(job.is_finished for job in sweep.jobs)))
             else:
                 from vae_cli.sweeps.search import run_search  # imports Optuna and torch
 

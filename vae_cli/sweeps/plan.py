@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from hashlib import sha256
 from importlib.util import find_spec
 from itertools import product
@@ -14,15 +13,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 from hydra.core.override_parser.types import Override
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from vae_cli.config.check import as_container, digest, given_keys, identity, typed
-from vae_cli.config.compose import composed, hydra_words, parse_overrides, quoted, settings_of
+from vae_cli.config.compose import composed, hydra_words, parse_overrides
 from vae_cli.config.plugins import load_plugins
 from vae_cli.config.settings import Config
 from vae_cli.console import UserError, one_line, say
 from vae_cli.runs import resume, saved
 from vae_cli.runs.files import locked, write_json
+from vae_cli.sweeps.multirun import Composer
 
 if TYPE_CHECKING:
     from vae_cli.sweeps.search import Search
@@ -73,7 +73,7 @@ class Sweep:
     identity: str  # equal for equal jobs, in any order; of a search, for an equal space
     switches: list[str]  # --config-dir=DIR and the like, as typed
     command: list[str]  # what was typed, for readers of the folder
-    arguments: list[str]  # for Hydra's own multirun
+    hydra: DictConfig  # Hydra's own settings, as `hydra`: the launcher and so on
     search: "Search | None" = None
 
     @property
@@ -109,7 +109,7 @@ def plan_sweep(
     overrides: Sequence[str], name: str = "config", extra_dir: str | None = None
 ) -> Sweep:
     """Compose and check all jobs of what was typed, KEY=VALUE each. Raises UserError."""
-    check = partial(settings_of, name, extra_dir=extra_dir)
+    check = Composer(name, extra_dir)
     parsed = parse_overrides(hydra_words(overrides, sweep=True))
     wanted = next((o.value() for o in reversed(parsed) if o.key_or_group == "resume"), None)
     if wanted not in (None, "auto"):
@@ -119,7 +119,8 @@ def plan_sweep(
     own = [str(o.input_line) for o in parsed if o.key_or_group.startswith("hydra")]
     # a preset may hold settings of Hydra: what is swept, by which sweeper and launcher
     plain = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
-    hydra = composed(name, plain, extra_dir, with_hydra=True).hydra
+    master = composed(name, plain, extra_dir, with_hydra=True)
+    hydra = master.hydra
     params = []
     for key, value in (hydra.sweeper.get("params") or {}).items():
         params.append(f"{key}={value}")
@@ -156,14 +157,11 @@ def plan_sweep(
         if same:
             folder = max(same, key=lambda path: path.stat().st_mtime).parent.absolute()
         say(f"vae-train: resume=auto: {'going on' if same else 'a new sweep'} in {folder}")
-    own_name = quoted("${job_folder:${hydra.sweep.dir},${hydra.job.num}}")
-    words = [*(f"{key}={','.join(texts)}" for key, texts in values.items()), *own]
-    words += ["hydra.sweeper.params=null", f"hydra.sweep.dir={quoted(folder)}"]
-    words = ["--multirun", *words, f"hydra.sweep.subdir={own_name}"]
+    hydra.sweep.dir = str(folder)
     named = {"--config-name": name * (name != "config"), "--config-dir": extra_dir}
     switches = [f"{switch}={value}" for switch, value in named.items() if value]
     command = ["vae-train", "-m", *switches, *overrides]
-    return Sweep(folder, _placed(jobs, folder), swept, known, switches, command, words, search)
+    return Sweep(folder, _placed(jobs, folder), swept, known, switches, command, master, search)
 
 
 def read_jobs(folder: Path) -> dict[str, Any]:
@@ -172,12 +170,6 @@ def read_jobs(folder: Path) -> dict[str, Any]:
         return dict(json.loads((folder / JOBS).read_bytes()))
     except (OSError, ValueError, TypeError):
         return {}
-
-
-# Hydra asks for the folder of a job, in whatever process a launcher starts it
-OmegaConf.register_new_resolver(
-    "job_folder", lambda sweep, n: read_jobs(Path(sweep))["jobs"][n]["folder"], replace=True
-)
 
 
 def _values(override: Override) -> tuple[str, list[str]]:
