@@ -11,11 +11,11 @@ from vae_cli.sweeps import launch
 from vae_cli.sweeps.jobs import outcome
 from vae_cli.sweeps.plan import Job, plan_sweep
 
-QUICK = ("dataset=digits", "figures=none", "image_every=0", "epochs=1")
+QUICK = ("dataset=digits", "epochs=1")
 
 
 def numbers(sweep: Path) -> dict[str, object]:
-    """What the runs of a sweep computed: metrics and weights, by folder."""
+    """What the runs in a folder computed: metrics and weights, by their own folders."""
     found: dict[str, object] = {}
     for folder in sorted(path.parent for path in sweep.glob("*/model.safetensors")):
         lines = [
@@ -68,12 +68,20 @@ def test_finished_jobs_are_skipped_and_failed_ones_tried_again(fake_job, capsys)
     assert "6 of 6 runs completed" in captured.out
 
 
-def test_a_sweep_in_worker_processes_gives_the_numbers_of_one_process(vae_train_here, vae_train):
+def test_a_sweep_also_in_worker_processes_gives_the_numbers_of_runs_alone(
+    vae_train_here, vae_train
+):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     line = ("-m", *QUICK, "beta=1,4")
     here = vae_train_here(*line, "hydra.sweep.dir=one")
     assert here.returncode == 0, here.stderr
+    for beta in (4, 1):
+        vae_train_here(*QUICK, f"beta={beta}", "figures=none", f"hydra.run.dir=alone/beta={beta}")
     assert len(numbers(Path("one"))) == 2
+    assert numbers(Path("one")) == numbers(Path("alone"))
+    assert list(Path("one").glob("*/figures")) == []
+    assert Path("one/figures/rate_distortion.png").exists()
+    assert "vae-eval run=FOLDER task=figures" in here.stdout
     workers = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=two")
     # warnings of the plug-in are not ours to mend
     there = vae_train(*line, *workers, PYTHONWARNINGS="ignore")

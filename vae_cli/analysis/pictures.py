@@ -243,7 +243,7 @@ class Pictures(Observer):
             training.run.log_image(tag, picture, state.step)
 
     def end(self, training: Training, evaluation: Evaluation) -> None:
-        if training.config.figures == "auto":
+        if training.config.figures != "none":
             with evaluating(training.state.measured):
                 log_image = partial(training.run.log_image, step=training.state.step)
                 draw_all(self.run, training.run.folder, log_image)

@@ -58,7 +58,7 @@ class Config(Schema):
     resume: Annotated[str | None, HOW]
     extend: Annotated[bool, HOW]
     extended: list[str]
-    figures: Annotated[Literal["auto", "none"], HOW]
+    figures: Annotated[Literal["auto", "all", "none"], HOW]
     manifold_size: Annotated[int, Field(ge=2), HOW]
     manifold_range: Annotated[list[float] | None, Field(min_length=2, max_length=2), HOW]
     interpolate: Annotated[list[int | str] | None, Field(min_length=2), HOW]

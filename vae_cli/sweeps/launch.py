@@ -101,7 +101,7 @@ def train_job(
             from vae_cli.training.loop import train  # imports torch
 
             pictures: list[Observer] = []
-            if config.figures == "auto":
+            if config.figures == "all" or (config.figures == "auto" and not swept):
                 from vae_cli.analysis.pictures import Pictures  # imports matplotlib
 
                 pictures = [Pictures()]
@@ -247,6 +247,8 @@ def run_sweep(sweep: Sweep) -> int:
         from vae_cli.sweeps.report import sweep_report  # imports pandas
 
         print("", sweep_report(sweep.folder, figures=code not in STOPPED), sep="\n", flush=True)
+        if all(job.config.figures == "auto" for job in sweep.jobs):
+            print("  vae-eval run=FOLDER task=figures  # draws the pictures of a run")
     if code in STOPPED:
         place = f"hydra.sweep.dir={shlex.quote(str(sweep.folder))}"
         print(f"vae-train: stopped; the same command with {place} goes on", file=sys.stderr)
