@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import beta_curves, environment, faults, ours, processes, speed, startup, table
+from benchmarks import (
+    beta_curves,
+    environment,
+    faults,
+    ours,
+    processes,
+    speed,
+    startup,
+    sweep,
+    table,
+)
 from benchmarks.contenders import floor, tutorial
 from benchmarks.contenders.task import Task
 from benchmarks.measurement import Measured, gathered, overheads, ratios, spread
@@ -148,3 +158,25 @@ def test_damage_is_noticed_where_it_matters(tmp_path: Path) -> None:
         except checkpoint.Damaged:
             noticed += 1
     assert noticed > 30
+
+
+def test_sweeps_are_timed_in_alternation_and_must_agree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sweep.works(True, "nowhere", tmp_path)["mnist"][0] == "dataset=arrays"
+    calls: list[list[str]] = []
+
+    def timed(settings: list[str], place: Path) -> sweep.Timed:
+        calls.append(settings)
+        return sweep.Timed(8, 30.0, 20.0, -1.0 if len(calls) < 3 else -2.0)
+
+    monkeypatch.setattr(sweep, "WAYS", {"alone": (), "drawn": ("figures=all",)})
+    monkeypatch.setattr(sweep, "sweep", timed)
+    failures: list[str] = []
+    found = sweep.alternate(["beta=1"], 1, tmp_path, failures)
+    assert failures == []
+    assert "| drawn | 16            | 30.0     | 20.0  | -1.0000" in sweep.tabulated(found)
+    calls.clear()
+    sweep.alternate(["beta=1"], 2, tmp_path, failures)
+    assert calls == [["beta=1"], ["beta=1", "figures=all"]] * 2
+    assert "different numbers: [-2.0, -1.0]" in failures[0]
