@@ -45,6 +45,8 @@ def test_train_resume_measure_export_and_load(page, forget, monkeypatch, capsys)
             commands[name]()
         assert end.value.code == 0, capsys.readouterr().err
     assert [line["epoch"] for line in read_metrics(Path("outputs/one"))] == [1, 2, 3]
+    notes = Path("outputs/one/notes.txt").read_text().splitlines()
+    assert [line.partition(":")[0] for line in notes] == ["epoch 1", "epoch 2", "epoch 3"]
     assert {path.name for path in Path("outputs/one/eval").glob("*.pt2")} == {
         "encoder.pt2",
         "decoder.pt2",

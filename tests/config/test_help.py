@@ -7,7 +7,7 @@ import pytest
 import vae_cli.analysis.settings  # noqa: F401  # registers the tasks of vae-eval
 from vae_cli.config import help as texts
 from vae_cli.config.compose import config_dir
-from vae_cli.config.registry import SCHEMAS
+from vae_cli.config.registry import SCHEMAS, node_of
 from vae_cli.config.settings import GROUPS, Config
 from vae_cli.console import UserError
 
@@ -21,14 +21,19 @@ def pages() -> texts.Pages:
 
 def test_every_setting_has_its_meaning_type_and_range(pages):
     settings = pages.settings()
-    assert {key for key, *_ in settings} == set(Config.model_fields) - set(GROUPS)
+    assert {key for key, *_ in settings} == set(Config.model_fields) - {*GROUPS, "logger"}
     for (group, name), schema in SCHEMAS.items():
-        if group in (*GROUPS, "task") and (config_dir() / group / f"{name}.yaml").exists():
+        if (
+            group in (*GROUPS, "logger", "task")
+            and (config_dir() / group / f"{name}.yaml").exists()
+        ):
             of_choice = pages.settings(group, name)
             settings += of_choice
-            keys = {key.removeprefix(f"{group}.").partition(".")[0] for key, *_ in of_choice}
+            keys = {
+                key.removeprefix(node_of(group, name)).partition(".")[0] for key, *_ in of_choice
+            }
             fields = {field.alias or key for key, field in schema.model_fields.items()}
-            assert keys == fields - {"name"} if group in GROUPS else keys <= fields
+            assert keys == fields - {"name"} if group != "task" else keys <= fields
     for key, _, meaning, limits in [*settings, *texts.Pages("eval").settings()]:
         assert meaning, key
         assert limits, key
@@ -56,10 +61,10 @@ def test_types_and_ranges_are_said_in_words(pages):
 
 def test_help_names_every_group_choice_and_setting(pages):
     text = texts.help_text("config", texts.TRAIN)
-    for group in (*GROUPS, "experiment", "sweep"):
+    for group in (*GROUPS, "logger", "experiment", "sweep"):
         assert f"\n  {group} " in text
         assert all(path.stem in text for path in (config_dir() / group).glob("*.yaml"))
-    for key in set(Config.model_fields) - set(GROUPS):
+    for key in set(Config.model_fields) - {*GROUPS, "logger"}:
         assert f"\n  {key}=" in text
     assert "mlp_vae, ae, conv_ae, conv_vae" in text  # the default first
     assert "model.latent_dim=" not in text.replace("as in model.latent_dim=2", "")

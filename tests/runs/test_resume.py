@@ -1,10 +1,12 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
+from vae_cli.config import check
 from vae_cli.config.check import as_container, identity
 from vae_cli.config.compose import parse_overrides, plain_settings
 from vae_cli.console import UserError
@@ -32,7 +34,7 @@ def write_run(tmp_path):
 def resumed(folder, *overrides):
     """The settings of `vae-train resume=FOLDER …`."""
     keys = [override.key_or_group for override in parse_overrides(overrides)]
-    composed = plain_settings("config", [*resume.saved_overrides(folder), *overrides])
+    composed = plain_settings("config", [*resume.saved_overrides(folder, keys), *overrides])
     return resume.merged_config(folder, composed, keys)
 
 
@@ -43,6 +45,19 @@ def test_a_run_keeps_its_settings_and_takes_what_may_change(make_config, write_r
     assert resumed(folder, f"resume={folder}") == begin
     after = resumed(folder, "epochs=3", "figures=none", "model.latent_dim=16", "optimizer=sgd")
     assert after == begin.model_copy(update={"epochs": 3, "figures": "none"})
+
+
+def test_loggers_are_kept_with_their_settings_or_chosen_anew(make_config, write_run, monkeypatch):
+    monkeypatch.setattr(check, "find_spec", lambda module: SimpleNamespace(origin=module))
+    overrides = ["logger=[csv,mlflow]", "logger.mlflow.experiment=mine"]
+    begin = make_config(*overrides)
+    folder = write_run("run", begin, overrides=overrides)
+    assert resumed(folder, "epochs=30").logger == begin.logger
+    assert resumed(folder, "logger.mlflow.experiment=b").logger["mlflow"].experiment == "b"
+    assert [*resumed(folder, "logger=tensorboard").logger] == ["tensorboard"]
+    monkeypatch.setattr(check, "find_spec", lambda module: None)
+    with pytest.raises(UserError, match="logger=mlflow needs an extra"):
+        resumed(folder, "epochs=30")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -247,13 +246,13 @@ class Pictures(Observer):
             with evaluating(training.state.measured):
                 log_image = partial(training.run.log_image, step=training.state.step)
                 draw_all(self.run, training.run.folder, log_image)
-                _project(self.run, training.run.writer)
+                training.run.log_codes(*_projected(self.run))
 
 
-def _project(run: TrainedRun, writer: Any) -> None:
-    """Write test codes, with names and square images, for TensorBoard's projector."""
+def _projected(run: TrainedRun) -> tuple[Tensor, list[str], Tensor | None]:
+    """Test codes, with names and square images, as TensorBoard's projector takes them."""
     x, side = run.examples(EMBEDDED), min(64, max(run.shape))
     codes = F.pad(run.codes.mean[: len(x)], (0, max(0, 3 - run.vae.latent_dim)))  # for its 3-D PCA
     names = [name_of(run.data(), index) for index in range(len(x))]
     images = F.interpolate(figures.rgb(x, 1), (side, side)) if run.has_images else None
-    writer.add_embedding(codes, names, images, tag="test codes")
+    return codes, names, images

@@ -5,8 +5,9 @@ Imports neither torch nor Hydra.
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
+from importlib.util import find_spec
 from itertools import takewhile
 from typing import Any, TypeVar, cast
 
@@ -60,11 +61,30 @@ def typed(plain: Mapping[str, Any]) -> Config:
         group: validated(schema_of(group, plain.get(group)), plain[group], f"{group}.", names)
         for group in GROUPS
     }
-    config = validated(Config, {**plain, **components})
+    loggers = dict(_loggers(plain.get("logger") or {}))
+    config = validated(Config, {**plain, **components, "logger": loggers})
     if problem := next(config.problems(), None):
         raise UserError(problem)
     needed = (component.plugin for _, component in config.components() if component.plugin)
     return config.model_copy(update={"plugins": [*dict.fromkeys([*config.plugins, *needed])]})
+
+
+def _loggers(nodes: Mapping[str, Any]) -> Iterator[tuple[str, Schema]]:
+    """Check the settings of each logger. Raises UserError."""
+    for name, node in nodes.items():
+        if not isinstance(node, Mapping) or node.get("name") != name:
+            fix = f"choose it, as in logger=[tensorboard,{name}]"
+            own = f"a file of your own begins with # @package logger.{name}"
+            raise UserError(f"logger.{name}: no such logger is chosen; {fix} ({own})")
+        yield name, validated(schema_of("logger", node), node, f"logger.{name}.")
+
+
+def refuse_missing(config: Config) -> None:
+    """Raise UserError for a logger whose library is not installed, before any work begins."""
+    for name, logger in config.logger.items():
+        # a folder wandb/, where W&B keeps its files, is a module too, without origin
+        if logger.extra and getattr(find_spec(logger.extra), "origin", None) is None:
+            raise UserError(f"logger={name} needs an extra: pip install 'vae-cli[{logger.extra}]'")
 
 
 def validated(
@@ -171,6 +191,11 @@ def given_keys(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(f"{key}.name" if key in GROUPS else key for key in keys))
 
 
+def is_among(key: str, names: frozenset[str]) -> bool:
+    """Whether a setting, or the whole that it is a part of, is one of these."""
+    return not names.isdisjoint((key, key.partition(".")[0]))
+
+
 def differing(
     before: Config, after: Config, ignore: frozenset[str] = HOW_KEYS
 ) -> dict[str, tuple[Any, Any]]:
@@ -179,7 +204,7 @@ def differing(
     return {
         key: (old.get(key, "absent"), new.get(key, "absent"))
         for key in {**old, **new}
-        if key not in ignore and old.get(key, "absent") != new.get(key, "absent")
+        if not is_among(key, ignore) and old.get(key, "absent") != new.get(key, "absent")
     }
 
 
@@ -191,7 +216,7 @@ def higher_is_better(metric: str) -> bool:
 def identity(config: Config) -> str:
     """A name for what a run computes: equal for runs that would give equal numbers."""
     flat = flatten(as_container(config))
-    return digest({key: item for key, item in flat.items() if key not in HOW_KEYS})
+    return digest({key: item for key, item in flat.items() if not is_among(key, HOW_KEYS)})
 
 
 def digest(content: Any) -> str:

@@ -19,9 +19,9 @@ from hydra.errors import HydraException, MissingConfigException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
-from vae_cli.config.check import nearest, shown, typed
+from vae_cli.config.check import nearest, refuse_missing, shown, typed
 from vae_cli.config.plugins import refuse_hidden
-from vae_cli.config.registry import PLUGINS, SCHEMAS, Schema, config_dir
+from vae_cli.config.registry import PLUGINS, SCHEMAS, Schema, config_dir, node_of
 from vae_cli.config.settings import GROUPS, Config, rewritten
 from vae_cli.console import UserError, one_line
 
@@ -64,6 +64,7 @@ def checked(cfg: DictConfig, overrides: Sequence[str]) -> Config:
         if missing := [name for name in config.plugins if name not in PLUGINS]:
             line = "a YAML file cannot import it; name it on the command line"
             raise UserError(f"plugins={missing[0]}: {line}")
+        refuse_missing(config)
         return config
     except UserError as error:
         raise UserError(as_typed(str(error), overrides)) from error
@@ -148,8 +149,8 @@ def hydra_words(texts: Sequence[str], sweep: bool = False) -> list[str]:
     outside quotes stands between values. A setting loses its `+`: it exists.
     """
     keys = dict.fromkeys((f"hydra.{name}" for name in HYDRA_TEXTS), "null") | _text_keys(Config)
-    for (group, _), schema in SCHEMAS.items():
-        keys |= _text_keys(schema, "" if group == "task" else f"{group}.")
+    for (group, name), schema in SCHEMAS.items():
+        keys |= _text_keys(schema, node_of(group, name))
     words = []
     for text in texts:
         of_hydra = text.lstrip("+").startswith("hydra")
@@ -238,13 +239,14 @@ def _checked_word(text: str, override: Override, path: list[str]) -> str:
     choices = GlobalHydra.instance().config_loader().get_group_options(key, overrides=path)
     if not choices or isinstance(choice, dict):
         return f"++{word.lstrip('+')}"
-    missing = choice not in choices or (choice == "slurm" and "submitit_slurm" not in choices)
-    if missing and key == "hydra/launcher" and choice in EXTRAS:
-        raise UserError(f"{text} needs an extra: pip install 'vae-cli[{EXTRAS[str(choice)]}]'")
-    if missing and (key, choice) in SCHEMAS:
-        raise UserError(f"{text}: it is registered, and its file {key}/{choice}.yaml is missing")
-    if missing:
-        raise UserError(
-            f"{text}: no such {key}{nearest(str(choice), choices)}; there are {', '.join(choices)}"
-        )
-    return word
+    several = choice if isinstance(choice, list) and key == "logger" else [choice]
+    usable = [name for name in choices if name != "slurm" or "submitit_slurm" in choices]
+    missing = next((str(name) for name in several if name not in usable), None)
+    if missing is None:
+        return word
+    if key == "hydra/launcher" and missing in EXTRAS:
+        raise UserError(f"{text} needs an extra: pip install 'vae-cli[{EXTRAS[missing]}]'")
+    if (key, missing) in SCHEMAS:
+        raise UserError(f"{text}: it is registered, and its file {key}/{missing}.yaml is missing")
+    line = f"{text}: no such {key}{nearest(missing, choices)}; there are {', '.join(choices)}"
+    raise UserError(line)

@@ -15,7 +15,7 @@ import yaml
 
 from vae_cli.config.check import flatten, shown
 from vae_cli.config.compose import hydra_words, parse_overrides, plain_settings
-from vae_cli.config.registry import PLUGINS, SCHEMAS, config_dir
+from vae_cli.config.registry import PLUGINS, SCHEMAS, config_dir, node_of
 from vae_cli.config.settings import GROUPS, Config
 
 TRAIN = """\
@@ -99,7 +99,7 @@ class Pages:
     def read(self, name: str) -> Page:
         """Read NAME.yaml, as in "model/ae", from the first folder that has it."""
         path = next(p for folder in self.folders if (p := folder / f"{name}.yaml").is_file())
-        text = path.read_text("utf-8").replace("# @package _global_\n", "")
+        text = re.sub("# @package .*\n", "", path.read_text("utf-8"))
         lines = text.splitlines()
         header = list(takewhile(lambda line: line.startswith("#"), lines))
         values: dict[str, list[str]] = {}
@@ -129,7 +129,7 @@ class Pages:
         if page is self.primary and "task" in page.groups:
             model = SCHEMAS.get(("task", page.groups["task"][0]))
         limits = dict(_limits(model.model_json_schema())) if model else {}
-        prefix = f"{group}." if group in GROUPS else ""
+        prefix = node_of(group, choice) if model and group else ""
         return [
             (prefix + key, value, meaning, limits.get(key, ""))
             for key, (value, meaning) in page.values.items()
@@ -191,8 +191,9 @@ def help_text(
         _listed("Settings", pages.settings()),
     ]
     for override in chosen.values():
-        group, choice = override.key_or_group, str(override.value())
-        if group in groups:
+        group, value = override.key_or_group, override.value()
+        choices = value if isinstance(value, list) else [value]  # of `logger` several
+        for choice in map(str, choices if group in groups else ()):
             name = plain[group]["name"] if group in GROUPS else choice
             parts.append(_listed(f"{group}={choice}", pages.settings(group, choice, name), plain))
     return "\n\n".join([*parts, rest])

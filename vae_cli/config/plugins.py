@@ -15,7 +15,7 @@ from typing import Any
 
 from vae_cli.config.check import nearest
 from vae_cli.config.registry import PLUGINS, SCHEMAS, config_dir
-from vae_cli.config.settings import GROUPS, Config, listed
+from vae_cli.config.settings import GROUPS, Config, LoggerConfig, listed
 from vae_cli.console import UserError, one_line
 
 VARIABLE = "VAE_CLI_PLUGINS"  # of the environment: names of modules with commas between
@@ -69,9 +69,11 @@ def _load(name: str, source: str) -> None:
         raise UserError(f"{source} {line} (HYDRA_FULL_ERROR=1 shows where)") from error
     brought = {key: schema for key, schema in SCHEMAS.items() if key not in known}
     for (group, choice), schema in brought.items():
-        if group not in (*GROUPS, "task"):
-            raise UserError(f"{source}: {group}={choice}: no such group{nearest(group, GROUPS)}")
-        base: Any = Config.model_fields[group].annotation if group in GROUPS else object
+        bases: dict[str, Any] = {name: Config.model_fields[name].annotation for name in GROUPS}
+        bases |= {"logger": LoggerConfig, "task": object}
+        if group not in bases:
+            raise UserError(f"{source}: {group}={choice}: no such group{nearest(group, bases)}")
+        base = bases[group]
         if not issubclass(schema, base):
             line = f"its schema {schema.__name__} must extend {base.__name__}"
             raise UserError(f"{source}: {group}={choice}: {line}")

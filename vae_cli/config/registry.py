@@ -46,6 +46,11 @@ class Component(Schema):
         yield from ()
 
 
+def node_of(group: str, name: str) -> str:
+    """What stands before the settings of a choice: "model.", or "logger.csv." of one of several."""
+    return {"logger": f"logger.{name}.", "task": ""}.get(group, f"{group}.")
+
+
 SCHEMAS: dict[tuple[str, str], type[Component]] = {}  # (group, name) -> schema
 PLUGINS: dict[str, Path] = {}  # the modules that `load_plugins` has imported -> their configs/
 Chosen = TypeVar("Chosen", bound=Component)

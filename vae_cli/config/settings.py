@@ -8,7 +8,7 @@ import difflib
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
 from pydantic_core import PydanticCustomError
@@ -17,7 +17,7 @@ from vae_cli.config.datasets import DatasetConfig
 from vae_cli.config.losses import LikelihoodConfig, ObjectiveConfig
 from vae_cli.config.networks import ModelConfig, PosteriorConfig, PriorConfig
 from vae_cli.config.optimization import BetaScheduleConfig, OptimizerConfig
-from vae_cli.config.registry import HOW, HOW_FAR, SCHEMAS, Component, Schema
+from vae_cli.config.registry import HOW, HOW_FAR, SCHEMAS, Component, Schema, node_of, register
 
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
 
@@ -39,6 +39,44 @@ def listed(given: Any) -> Any:
 
 
 Plugins = Annotated[list[str], BeforeValidator(listed), Field(description="module, or a list")]
+
+
+class LoggerConfig(Component):
+    """What a run logs to, beside the files of its own."""
+
+    extra: ClassVar[str] = ""  # of vae-cli, which installs a module of this name
+
+
+@register("logger", "tensorboard", builds="vae_cli.runs.tensorboard:TensorBoard")
+class TensorBoardConfig(LoggerConfig):
+    """No settings of its own."""
+
+
+@register("logger", "csv", builds="vae_cli.runs.loggers:CSV")
+class CSVConfig(LoggerConfig):
+    """No settings of its own."""
+
+
+@register("logger", "wandb", builds="vae_cli.runs.loggers:WandB")
+class WandBConfig(LoggerConfig):
+    extra: ClassVar[str] = "wandb"
+    project: str
+    entity: str | None
+    mode: Literal["online", "offline", "disabled"] | None
+
+
+@register("logger", "trackio", builds="vae_cli.runs.loggers:Trackio")
+class TrackioConfig(LoggerConfig):
+    extra: ClassVar[str] = "trackio"
+    project: str
+    space_id: str | None
+
+
+@register("logger", "mlflow", builds="vae_cli.runs.loggers:MLflow")
+class MLflowConfig(LoggerConfig):
+    extra: ClassVar[str] = "mlflow"
+    experiment: str
+    tracking_uri: str | None
 
 
 class Config(Schema):
@@ -84,6 +122,7 @@ class Config(Schema):
     optimizer: SerializeAsAny[OptimizerConfig]
     scheduler: SerializeAsAny[Component]
     dataset: SerializeAsAny[DatasetConfig]
+    logger: Annotated[dict[str, SerializeAsAny[LoggerConfig]], HOW]  # by name: several, or none
 
     @property
     def is_generative(self) -> bool:
@@ -108,9 +147,10 @@ class Config(Schema):
         return self.monitor or self.objective.monitor
 
     def components(self) -> Iterator[tuple[str, Component]]:
-        """Yield each group's name with the component that was chosen."""
+        """Yield each group's name with a component that was chosen."""
         for group in GROUPS:
             yield group, getattr(self, group)
+        yield from (("logger", each) for each in self.logger.values())
 
     def problems(self) -> Iterator[str]:
         """Yield a line for each combination of settings that cannot work."""
@@ -136,7 +176,7 @@ class Config(Schema):
             )
 
 
-# the groups with a node in the configuration; `experiment` and `sweep` are presets without one
+# the groups of one choice: `logger` has several, `experiment` and `sweep` are presets
 GROUPS = tuple(
     name
     for name, field in Config.model_fields.items()
@@ -198,7 +238,7 @@ def _places() -> Iterator[tuple[str, str, str]]:
     """
     yield from ((name, "", "") for name in Config.model_fields)
     for (group, choice), schema in SCHEMAS.items():
-        prefix = "" if group == "task" else f"{group}."
+        prefix = node_of(group, choice)
         names = (field.alias or name for name, field in schema.model_fields.items())
         yield from ((prefix + name, group, choice) for name in names if name != "name")
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vae_cli.config.check import CHANGEABLE, HOW_KEYS, differing, typed
+from vae_cli.config.check import CHANGEABLE, HOW_KEYS, differing, refuse_missing, typed
 from vae_cli.config.registry import PLACE
 from vae_cli.config.settings import Config
 from vae_cli.console import UserError, say
@@ -43,11 +43,15 @@ def requested_folder(resume: str, outputs: Path) -> Path:
     return folder
 
 
-def saved_overrides(folder: Path) -> list[str]:
-    """The KEY=VALUE texts that a run was started with, without references and Hydra's settings."""
+def saved_overrides(folder: Path, given: Iterable[str] = ()) -> list[str]:
+    """The KEY=VALUE texts that a run was started with, without references and Hydra's settings.
+
+    given: the keys on the command line; a choice of loggers there replaces the saved one.
+    """
     path = folder / ".hydra" / "overrides.yaml"
     texts = saved.read_yaml(path) if path.is_file() else []
-    return [t for t in map(str, texts) if "${" not in t and not _NOT_SETTINGS.match(t)]
+    kept = [t for t in map(str, texts) if "${" not in t and not _NOT_SETTINGS.match(t)]
+    return [t for t in kept if not ("logger" in given and t.startswith(("logger=", "logger.")))]
 
 
 def merged_config(folder: Path, composed: Mapping[str, Any], keys: Iterable[str]) -> Config:
@@ -67,6 +71,7 @@ def merged_config(folder: Path, composed: Mapping[str, Any], keys: Iterable[str]
                 source, target = source.get(group, {}), target.setdefault(group, {})
             target[name] = source.get(name)
     run, after = saved.read_run(folder), typed(settings | {"resume": str(folder)})
+    refuse_missing(after)
     before = run.config
     if changes := differences(run, after, moved=True):
         raise UserError(f"resume={folder}: trained with other settings: {changes}; leave them out")

@@ -69,7 +69,7 @@ def planned(
     outputs = Path(template.partition("${")[0] or ".")
     if wanted not in (None, "auto"):
         folder = resume.requested_folder(str(wanted), outputs)
-        former = resume.saved_overrides(folder)
+        former = resume.saved_overrides(folder, given)
         plain = compose.plain_settings(name, [*former, *overrides], extra_dir)
         config = resume.merged_config(folder, plain, given)
         return config, folder, [*former, *words, "hydra.output_subdir=null"]
@@ -98,7 +98,9 @@ def run_single(
     """
     if rank():  # the folder of rank 0 is the run's
         with TemporaryDirectory() as place:
-            return job(config.model_copy(update={"figures": "none"}), Path(place)) or 0
+            return (
+                job(config.model_copy(update={"figures": "none", "logger": {}}), Path(place)) or 0
+            )
     fresh = [parent for parent in folder.parents if not parent.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)

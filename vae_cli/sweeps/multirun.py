@@ -42,7 +42,7 @@ class Composer:
             group, dot, _ = key.partition(".")
             if override.is_sweep_override() or override.is_delete() or isinstance(item, dict):
                 return settings_of(self.name, overrides, self.extra_dir)
-            known = group in Config.model_fields and key.count(".") < 2
+            known = group in {*Config.model_fields} - {"logger"} and key.count(".") < 2
             if known and (group in GROUPS) == bool(dot):
                 values[key] = item
             else:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from vae_cli.config.check import HOW_KEYS, flatten, short_names
+from vae_cli.config.check import HOW_KEYS, flatten, is_among, short_names
 from vae_cli.config.registry import PLACE, SCHEMAS
 from vae_cli.runs.saved import SavedRun
 
@@ -46,7 +46,7 @@ def varied(runs: Sequence[Cells], given: Sequence[str] = ()) -> list[str]:
     kept: list[str] = []
     # what is chosen comes before what may follow from it
     for key in sorted(several, key=lambda k: (k != PRESET, k not in given, not k.endswith("name"))):
-        is_how = key in HOW_KEYS or key.startswith("dataset.suggested")
+        is_how = is_among(key, HOW_KEYS) or key.startswith("dataset.suggested")
         if key in given or not (is_how or (choices and follows(key))):
             kept.append(key)
             choices += [key] if key == PRESET or key.endswith(".name") else []
@@ -56,7 +56,7 @@ def varied(runs: Sequence[Cells], given: Sequence[str] = ()) -> list[str]:
 def common(settings: Sequence[Cells], keys: Sequence[str]) -> dict[str, str]:
     """Those of the settings, with short names, that have one value in all runs."""
     kept = {key: value for key, value in settings[0].items() if key in keys and value != "null"}
-    first = sorted(kept.keys() - HOW_KEYS, key=keys.index)
+    first = sorted((key for key in kept if not is_among(key, HOW_KEYS)), key=keys.index)
     names = short_names(k for k in first if all(run.get(k) == kept[k] for run in settings))
     return {name: text(kept[key]) for key, name in names.items()}
 

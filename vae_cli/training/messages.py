@@ -1,7 +1,6 @@
 """What a run says: what it is about to train, and what came of it."""
 
 import platform
-import shlex
 from typing import TYPE_CHECKING
 
 import torch
@@ -50,8 +49,9 @@ def show_result(training: "Training", evaluation: Evaluation) -> None:
 
 def say_farewell(training: "Training", evaluation: Evaluation) -> None:
     """Print where the run is, and warn of a posterior that has collapsed."""
-    folder, beta = training.run.folder, training.config.beta
-    print(f"\n  {folder}\n  tensorboard --logdir {shlex.quote(str(folder))}", flush=True)
+    run, beta = training.run, training.config.beta
+    shown_by = [logger.shown_by for logger in run.loggers.values() if logger.shown_by]
+    print("\n  ".join(["", str(run.folder), *shown_by]), flush=True)
     judged = training.config.is_generative and training.state.step >= JUDGED_AFTER
     if judged and evaluation.active_units == 0:
         say(
