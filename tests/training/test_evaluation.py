@@ -73,3 +73,17 @@ def test_a_loss_that_depends_on_the_batch_is_measured_in_batches_of_the_training
     assert len(losses) == len(sizes)
     mean = sum(loss * size for loss, size in zip(losses, sizes, strict=True)) / 200
     assert measured == pytest.approx(mean, rel=1e-6)
+
+
+def test_as_many_codes_at_once_as_the_largest_layer_allows(make_config, monkeypatch):
+    monkeypatch.setattr(evaluation, "VALUES", 100_000)
+
+    def codes(*overrides: str) -> int:
+        data = load_data(config := make_config("dataset=digits", *overrides))
+        labels = data.test.labels
+        return evaluation.codes_at_once(build_vae(config, data.shape, 10), labels)
+
+    conv = ("model=conv_vae", "model.channels=[16,32]")
+    assert codes("model.hidden_sizes=[50]") == 100_000 // 64  # the output is the largest
+    assert codes("model.hidden_sizes=[200]", "model.condition_on_labels=true") == 500
+    assert codes(*conv) == 100_000 // (16 * 8 * 8)
