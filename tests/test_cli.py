@@ -101,7 +101,7 @@ def test_no_more_is_imported_before_the_first_step_than_it_needs(tmp_path):
         "loop.fit = lambda *arguments: sys.exit(' '.join(set(sys.modules) & {'torch._dynamo',"
         " 'torchvision', 'pandas', 'scipy', 'sympy'}) or None); cli.run(sys.argv[1:])"
     )
-    command = [sys.executable, "-c", code, "dataset=beta_pdf", "optimizer=sgd"]
+    command = [sys.executable, "-c", code, "dataset=beta_pdf"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, "4,500 training" in done.stderr) == (0, True), done.stderr
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from vae_cli.training import evaluation
 from vae_cli.training.build import load_data
 from vae_cli.training.evaluation import ACTIVE_VARIANCE, encode, evaluate
 from vae_cli.vae.vae import build_vae

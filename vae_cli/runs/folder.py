@@ -30,7 +30,7 @@ from vae_cli.runs.saved import BEST, LAST, PREVIOUS, WEIGHTS, read_metrics, read
 
 log = logging.getLogger(__name__)
 METRICS, SUMMARY = "metrics.jsonl", "summary.json"
-PACKAGES = ("vae-cli", "torch", "hydra-core", "omegaconf", "tensorboard", "numpy")
+PACKAGES = ("vae-cli", "torch", "torchvision", "hydra-core", "omegaconf", "tensorboard", "numpy")
 
 
 class Run:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from copy import deepcopy
+from inspect import unwrap
 from typing import Any
 
 import torch
@@ -11,12 +12,6 @@ from torch import Tensor, nn
 from vae_cli.config import optimization as schemas
 from vae_cli.config.losses import AdversarialConfig, ObjectiveConfig
 from vae_cli.vae.vae import VAE
-
-# torch wraps these for compiled code, which has no optimiser here, and imports its compiler when
-# one is called: 1.3 s before the first step
-for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
-    method = getattr(torch.optim.Optimizer, name)
-    setattr(torch.optim.Optimizer, name, getattr(method, "__wrapped__", method))
 
 
 def adam(config: schemas.AdamConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -44,6 +39,10 @@ def rmsprop(config: schemas.RMSpropConfig, parameters: list[nn.Parameter]) -> to
 
 class Adam(torch.optim.Adam):
     """torch's fused Adam or AdamW; gathers its tensors once, which halves a small net's update."""
+
+    # torch wraps these for compiled code, and imports its compiler (1.3 s) when one is called
+    add_param_group = unwrap(torch.optim.Adam.add_param_group)
+    state_dict = unwrap(torch.optim.Adam.state_dict)
 
     def __init__(self, parameters: list[nn.Parameter], decoupled: bool, **settings: Any) -> None:
         """decoupled: use the weight decay of AdamW. settings: lr, betas, eps, weight_decay."""
@@ -104,7 +103,7 @@ class Adam(torch.optim.Adam):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the state of an optimiser of this class or of torch's."""
-        super().load_state_dict(state_dict)
+        unwrap(torch.optim.Adam.load_state_dict)(self, state_dict)
         states = [self.state[parameter] for parameter in self.parameters]
         self.count: Tensor = states[0]["step"]
         self.counts = [self.count] * len(states)
