@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vae_cli.analysis import figures
+from vae_cli.analysis import export, figures
 from vae_cli.data.dataset import Curves
 
 BETA = Curves(torch.linspace(0.1, 0.9, 30), "x", "density", logarithms=True)
@@ -36,12 +36,17 @@ def test_curves_are_drawn_as_their_exponentials_over_the_grid():
     np.testing.assert_allclose(line.get_ydata(), x[1, 2].double().exp())
 
 
-def test_a_png_and_its_pixels_are_alike_and_a_film_goes_there_and_back(tmp_path):
-    figure = figures.sheet(torch.rand(1, 2, 1, 8, 8), "title", None)
-    pixels = figures.save_png(figure, tmp_path / "a.png")
+def test_a_png_has_its_small_print_below_and_a_film_goes_there_and_back(tmp_path):
+    figure, (ax,) = figures.panels(1, 1, (4.0, 3.0), "title", "x", "y")
+    figure.legend(ax.plot([0, 1]), ["a line"], loc="outside lower center")
+    plain, noted = export.render(figure)[1], export.render(figure, "a run, and more " * 20)[1]
+    assert plain.shape[1] + 30 < noted.shape[1]  # some lines of small print
+    dark, noted_dark = [(x[:, : plain.shape[1] - 5] < 90).sum() for x in (plain, noted)]
+    assert noted_dark == pytest.approx(float(dark), rel=0.05)  # the legend is still above it
+    export.save_png(figure, tmp_path / "a.png", "")
     with Image.open(tmp_path / "a.png") as picture:
-        assert (np.asarray(picture.convert("RGB")) == pixels.permute(1, 2, 0).numpy()).all()
+        assert picture.mode == "RGBA"
     images = torch.linspace(0, 1, 5)[:, None, None, None].expand(5, 1, 8, 8)
-    figures.save_gif(images, tmp_path / "a.gif")
+    export.save_gif(images, tmp_path / "a.gif")
     with Image.open(tmp_path / "a.gif") as film:
         assert (film.n_frames, film.size, film.info["loop"]) == (8, (256, 256), 0)

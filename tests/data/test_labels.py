@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
-from vae_cli.data.labels import facts_of
+from vae_cli.data.dataset import Data, Split
+from vae_cli.data.labels import facts_of, of_each_class
 
 
 @pytest.mark.parametrize(
@@ -45,3 +47,14 @@ def test_measurements_are_no_classes():
     assert facts_of([np.arange(60)], "id")[1] == ()  # each another
     assert len(facts_of([np.arange(60) // 3], "class")[1]) == 20
     assert len(facts_of([np.arange(300) % 50], "class")[1]) == 50
+
+
+def test_examples_of_each_class_come_in_turn():
+    def numbers(labels, count):
+        given = None if labels is None else torch.tensor(labels)
+        split = Split(torch.zeros(5, 3), given)
+        return of_each_class(Data("name", split, None, split), count).tolist()
+
+    assert numbers([2, 2, 2, 0, 1], 9) == [3, 4, 0, 1, 2]
+    assert numbers([2, 2, 2, 0, 1], 2) == [3, 4]
+    assert numbers(None, 2) == [0, 1]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vae_cli.analysis.figures import PALE, render
+from vae_cli.analysis.export import render
+from vae_cli.analysis.figures import PALE
 from vae_cli.sweeps import figures
 from vae_cli.sweeps.table import compare
 

@@ -1,13 +1,11 @@
-"""Draw examples as tiles or lines, and a run's codes. The look of all pictures stands here.
+"""Draw examples as tiles or lines, a run's history and codes. Here is the look of all pictures.
 
-Functions return matplotlib figures; `save_png` and `save_gif` write files. Images [C, H, W] hold
-values from 0 to 1; of channels other than 1 and 3 the first is drawn.
+Functions return matplotlib figures, which `export` writes. Images [C, H, W] hold values from 0
+to 1; of channels other than 1 and 3 the first is drawn.
 """
 
 import math
 from collections.abc import Sequence
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,15 +15,16 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
-from PIL import Image
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
-from torch.nn import functional as F
 
-from vae_cli.analysis.measures import most_active
+from vae_cli.analysis.export import Picture, tile_grid
+from vae_cli.analysis.measures import most_active, order
 from vae_cli.analysis.trained import TrainedRun
 from vae_cli.data.dataset import Curves
-from vae_cli.runs.files import replacing, write_bytes
-from vae_cli.training.evaluation import ACTIVE_VARIANCE
+from vae_cli.runs.saved import read_metrics
+from vae_cli.training.evaluation import ACTIVE_VARIANCE, Codes
 
 # ten colours that people with colour-vision deficiency tell apart: Petroff 2021, arXiv:2107.02270
 PALETTE = (
@@ -37,14 +36,7 @@ INK, PALE = "#222222", "#c9ccd1"
 SHADES = ListedColormap(colormaps["viridis"](np.linspace(0, 0.9, 256)))
 TRAVERSED = 16  # latent dimensions in a picture, the most active ones
 POINTS, EMBEDDED = 10_000, 1000  # codes in a scatter plot; in a t-SNE and in the projector
-LEGEND = 40  # classes in a legend
-
-
-class Picture(Figure):
-    """A figure that a notebook shows by itself, as files show it."""
-
-    def _repr_png_(self) -> bytes:
-        return render(self)[0]
+LEGEND, NUMBERED = 40, 20  # classes in a legend; with a name on the cloud of their codes
 
 
 def panels(
@@ -66,46 +58,6 @@ def panels(
 def spread(count: int, most: int) -> list[int]:
     """Choose at most `most` of `count` places, evenly, the first and the last among them."""
     return sorted({round(i) for i in np.linspace(0, count - 1, min(count, most)).tolist()})
-
-
-def render(figure: Figure) -> tuple[bytes, Tensor]:
-    """Draw a figure, cut to what is on it. -> PNG, and pixels for TensorBoard, uint8 [3, H, W]."""
-    png = BytesIO()
-    figure.savefig(png, format="png", dpi=120, bbox_inches="tight", pad_inches=0.08)
-    pixels = np.array(Image.open(png).convert("RGB"))
-    return png.getvalue(), torch.from_numpy(pixels).permute(2, 0, 1)
-
-
-def save_png(figure: Figure, path: Path) -> Tensor:
-    """Write a figure, whole or not at all, and return its pixels as `render` does."""
-    png, pixels = render(figure)
-    write_bytes(path, png)
-    return pixels
-
-
-def save_gif(images: Tensor, path: Path) -> None:
-    """Write images [S, C, H, W] as an endless film, there and back, one round in 4 seconds."""
-    pixels = rgb(images, 256).mul(255).byte().permute(0, 2, 3, 1).numpy()
-    frames = [Image.fromarray(image) for image in pixels]
-    frames += frames[-2:0:-1]
-    how = {"save_all": True, "append_images": frames[1:], "duration": 4000 // len(frames)}
-    with replacing(path) as file:
-        frames[0].save(file, "GIF", loop=0, **how)
-
-
-def rgb(x: Tensor, side: int) -> Tensor:
-    """Make images [N, C, H, W] colours from 0 to 1 on the CPU, enlarged to about `side` pixels."""
-    x = x.detach().cpu().float().nan_to_num(0, 0, 0).clamp(0, 1)
-    x = x if x.shape[1] == 3 else x[:, :1].expand(-1, 3, -1, -1)
-    scale = max(1, round(side / min(x.shape[-2:])))
-    return x.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
-
-
-def tile_grid(x: Tensor) -> Tensor:
-    """Put a table of images [R, C, channels, H, W] side by side. -> [3, H', W'] from 0 to 1."""
-    tiles = F.pad(rgb(x.flatten(0, 1), 48), (0, 3, 0, 3), value=1.0).unflatten(0, x.shape[:2])
-    grid = tiles.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
-    return F.pad(grid, (3, 0, 3, 0), value=1.0)
 
 
 def sheet(
@@ -143,7 +95,8 @@ def sheet(
         ax.set_ylim(low - margin, high + margin)
         ax.set_title("".join(rows[i : i + 1]), fontsize=9)
     if along:
-        bar = figure.colorbar(ScalarMappable(Normalize(0, lines - 1), SHADES), ax=axes, label=along)
+        bar = figure.colorbar(ScalarMappable(Normalize(0, lines - 1), SHADES), ax=axes)
+        bar.set_label(along, fontsize=9)
         ticks = spread(lines, 6)
         bar.set_ticks(ticks, labels=[columns[i] for i in ticks], fontsize=8)
     elif columns:
@@ -170,6 +123,23 @@ def _image_sheet(
     return figure
 
 
+def loss_curves(run: TrainedRun) -> Figure:
+    """Draw metrics in nats over the epochs, a panel each, and which epoch's weights are kept."""
+    # an autoencoder's KL is 0 and its ELBO the reconstruction's negative
+    metrics = ("loss", "reconstruction", "kl", "elbo")[: 4 if run.config.is_generative else 2]
+    title, history = "Training history", read_metrics(run.folder)
+    figure, axes = panels(len(metrics), 2, (3.6, 2.7), title, "epoch", "nats per example")
+    for ax, metric in zip(axes, metrics, strict=True):
+        for split, colour in (("train", PALETTE[0]), ("val", PALETTE[6])):
+            values = [line.get(f"{split}/{metric}", math.nan) for line in history]
+            ax.plot([line["epoch"] for line in history], values, ".-", color=colour, label=split)
+        ax.axvline(run.epoch, color=INK, linewidth=1, linestyle=":", label="best epoch")
+        ax.set_title(metric.upper() if metric in ("kl", "elbo") else metric, fontsize=10)
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes[0].legend(fontsize=8, loc="upper right")
+    return figure
+
+
 def scatter(run: TrainedRun, points: Tensor, title: str, x_name: str, y_name: str) -> Figure:
     """Draw codes of the first test examples [N, 2], a panel for each thing known of them.
 
@@ -179,7 +149,8 @@ def scatter(run: TrainedRun, points: Tensor, title: str, x_name: str, y_name: st
     known = run.data().test.known or {"example": torch.arange(count).float()}
     size = (6.4, 5.0) if len(known) == 1 else (4.6, 3.8)
     figure, axes = panels(len(known), 3, size, title, x_name, y_name)
-    how: dict[str, Any] = {"s": min(36.0, max(4.0, 12000 / count)), "alpha": 0.75, "linewidths": 0}
+    how: dict[str, Any] = {"s": min(36.0, max(4.0, 12000 / count)), "linewidths": 0}
+    how["alpha"] = 0.75 if count < 5000 else 0.45
     for ax, (name, every) in zip(axes, known.items(), strict=True):
         values = every[:count].cpu()
         if values.is_floating_point():
@@ -193,17 +164,26 @@ def scatter(run: TrainedRun, points: Tensor, title: str, x_name: str, y_name: st
         for label in classes[:LEGEND]:
             text = names[label] if names else str(label)
             ax.scatter([], [], color=colours[label % len(colours)], label=text)
+            if len(classes) <= NUMBERED:  # at the code that is nearest to the middle of the class
+                own = points[values == label].double()
+                middle = (own - own.median(0).values).norm(dim=1).argmin()
+                across, up = own[middle].tolist()
+                halo = [withStroke(linewidth=2.5, foreground="white")]
+                kind: Any = {"ha": "center", "va": "center", "path_effects": halo}
+                ax.text(across, up, text, fontsize=10, fontweight="bold", color=INK, **kind)
         name += f"\n{LEGEND} of {len(classes):,}" if len(classes) > LEGEND else ""
         ax.legend(title=name, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return figure
 
 
-def latent_scatter(run: TrainedRun) -> Figure:
-    """Draw the two most active dimensions of the test codes."""
-    count, (first, second) = run.vae.latent_dim, sorted(most_active(run.codes)[:2])
-    points = run.codes.mean[:POINTS, [first, second]]
+def latent_scatter(run: TrainedRun, codes: Codes | None = None) -> Figure:
+    """Draw the two most active dimensions of the test codes, or of codes of the first examples."""
+    codes = codes or run.codes
+    count, (first, second) = run.vae.latent_dim, sorted(most_active(codes)[:2])
+    points = codes.mean[:POINTS, [first, second]]
     title = f"Codes of {len(points):,} test examples"
-    title += f"\nthe two most active of {count} dimensions" if count > 2 else ""
+    which = f"the two of {order(codes).removesuffix(' first')} among {count} dimensions"
+    title += f"\n{which}" if count > 2 else ""
     return scatter(run, points, title, f"z{first + 1}", f"z{second + 1}")
 
 
@@ -221,12 +201,15 @@ def tsne(run: TrainedRun) -> Figure:
 def code_histograms(run: TrainedRun) -> Figure:
     """Draw how the codes of each dimension are distributed, beside draws from the prior."""
     dims, mean, seed = most_active(run.codes)[:TRAVERSED], run.codes.mean, run.config.seed
-    figure, axes = panels(len(dims), 4, (2.6, 2.0), "Codes against the prior", "code", "density")
-    parts = (mean, run.codes.drawn, run.draw_codes(POINTS, seed).cpu())
-    for ax, dim in zip(axes, dims, strict=True):
-        columns = [part[:, dim].numpy() for part in parts]
-        low, high = np.quantile(np.concatenate(columns), [0.001, 0.999])
-        how: dict[str, Any] = {"bins": 60, "range": (low - 0.3, high + 0.3), "density": True}
+    title = f"Codes against the prior, {order(run.codes)}"
+    figure, axes = panels(len(dims), 4, (2.6, 2.0), title, "code", "density")
+    parts = [part[:, dims].numpy() for part in (mean, run.codes.drawn)]
+    parts.append(run.draw_codes(POINTS, seed)[:, dims].cpu().numpy())
+    low, high = np.quantile(np.concatenate(parts), [0.001, 0.999], axis=0)
+    # one range, in which a wide dimension looks wide
+    ends = (low.min() - 0.3, high.max() + 0.3)
+    how: dict[str, Any] = {"bins": 60, "range": ends, "density": True}
+    for ax, dim, *columns in zip(axes, dims, *(part.T for part in parts), strict=True):
         ax.hist(columns[0], label="posterior means", color=PALETTE[0], alpha=0.55, **how)
         for i, name, colour in ((1, "aggregate posterior", PALETTE[6]), (2, "prior", INK)):
             heights, _, _ = ax.hist(columns[i], label=name, color=colour, histtype="step", **how)
@@ -242,7 +225,9 @@ def kl_bars(run: TrainedRun) -> Figure:
     assert run.kl is not None
     dims, active = most_active(run.codes), run.codes.mean.var(0, unbiased=False) > ACTIVE_VARIANCE
     count, colours = len(dims), [PALETTE[0] if active[dim] else PALE for dim in dims]
-    title = f"KL of each latent dimension, {int(active.sum())} of {count} active (blue)"
+    title = (
+        f"KL of each latent dimension, largest first, {int(active.sum())} of {count} active (blue)"
+    )
     size = (min(10.0, 4.5 + 0.25 * count), 3.2)
     figure, (ax,) = panels(1, 1, size, title, "latent dimension", "KL [nats per example]")
     ax.bar(range(count), run.kl[dims].numpy(), color=colours)

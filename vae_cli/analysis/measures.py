@@ -77,12 +77,22 @@ def information(mean: Tensor, stddev: Tensor, source: torch.Generator) -> list[E
     return [mean_and_error(own - log_joint), mean_and_error(log_joint - log_product)]
 
 
+def _activity(codes: Codes) -> tuple[Tensor, str]:
+    """Measure how much each dimension tells [Z], and say by what."""
+    if codes.kl is not None and bool((codes.kl > 0).any()):
+        return codes.kl.mean(0), "KL"
+    return codes.mean.var(0, unbiased=False), "variance"
+
+
 def most_active(codes: Codes) -> list[int]:
     """Order latent dimensions by falling mean KL or, where there is none, variance of the mean."""
-    kl = torch.zeros(1) if codes.kl is None else codes.kl.mean(0)
-    activity = kl if bool((kl > 0).any()) else codes.mean.var(0, unbiased=False)
-    order: list[int] = activity.argsort(descending=True, stable=True).tolist()
+    order: list[int] = _activity(codes)[0].argsort(descending=True, stable=True).tolist()
     return order
+
+
+def order(codes: Codes) -> str:
+    """Say in which order `most_active` puts the dimensions, for a title."""
+    return f"largest {_activity(codes)[1]} first"
 
 
 def linear_probe(train: Codes, labels: Tensor, test: Codes, truth: Tensor) -> dict[str, float]:

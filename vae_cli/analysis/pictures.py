@@ -5,26 +5,24 @@ two runs can be laid side by side.
 """
 
 import logging
-import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 from torch.nn import functional as F
 
-from vae_cli.analysis import figures, measures
-from vae_cli.analysis.figures import EMBEDDED, PALETTE, POINTS, TRAVERSED, panels
+from vae_cli.analysis import export, figures, measures
+from vae_cli.analysis.figures import EMBEDDED, POINTS, TRAVERSED
 from vae_cli.analysis.trained import TrainedRun
 from vae_cli.console import say
-from vae_cli.data.labels import find_example, first_two, labels_of, name_of
+from vae_cli.data.labels import find_example, first_two, labels_of, name_of, of_each_class
 from vae_cli.runs.saved import read_metrics
 from vae_cli.training.build import fresh_vae
-from vae_cli.training.evaluation import Evaluation, evaluating
+from vae_cli.training.evaluation import Evaluation, encode, evaluating
 from vae_cli.training.loop import Observer, Training
 
 log = logging.getLogger(__name__)
@@ -32,31 +30,35 @@ Walk = dict[str, Tensor]  # codes and what they decode to, by their names in an 
 Maker = Callable[[TrainedRun], Figure | Tensor]  # of a picture, or of the images of a film
 
 
-def _again(run: TrainedRun, x: Tensor) -> Tensor:
-    """Reconstruct the first test examples, which a conditional model is told the classes of."""
-    return run.given(labels_of(run.data(), slice(len(x)))).reconstruct(x)
+def _again(run: TrainedRun, x: Tensor, index: Tensor) -> Tensor:
+    """Reconstruct test examples by their numbers; a conditional model is told their classes."""
+    return run.given(labels_of(run.data(), index)).reconstruct(x)
 
 
 def _reconstructions(run: TrainedRun) -> Figure:
     # the run's seed, so the weights that the training started from
     untrained = fresh_vae(run.config, run.data()).to(run.device).eval()
     before = TrainedRun(run.folder, run.config, untrained, 0, run.data())
-    x, curves = run.examples(10 if run.has_images else 8), run.curves
-    table = torch.stack([x, _again(before, x), _again(run, x)])
-    names = ("original", "before training", "after training")
+    index, curves = of_each_class(run.data(), 10 if run.has_images else 8), run.curves
+    x, known = run.examples(index), [name_of(run.data(), i) for i in index.tolist()]
+    table = torch.stack([x, _again(before, x, index), _again(run, x, index)])
+    names, title = ("original", "before training", "after training"), "Reconstructions"
     if run.has_images:
-        return figures.sheet(table, "Reconstructions", curves, rows=names)
-    return figures.sheet(table.transpose(0, 1), "Reconstructions", curves, columns=names)
+        return figures.sheet(table, title, curves, rows=names, columns=known)
+    return figures.sheet(table.transpose(0, 1), title, curves, rows=known, columns=names)
 
 
 def _residuals(run: TrainedRun) -> Figure:
-    x, title = run.examples(8), "Reconstruction minus original, in the units of the data"
-    return figures.sheet((_again(run, x) - x)[:, None], title, None)
+    index, curves = of_each_class(run.data(), 8), run.curves
+    x, rows = run.examples(index), [name_of(run.data(), i) for i in index.tolist()]
+    title = "Reconstruction minus original, in the units of the data"
+    curves = curves and replace(curves, y_label="difference", logarithms=False)
+    return figures.sheet((_again(run, x, index) - x)[:, None], title, curves, rows)
 
 
 def of_class(run: TrainedRun, label: int | None) -> str:
     """The end of a title: which class a conditional model decodes."""
-    return f", {run.class_names[label]}" if run.vae.classes and label is not None else ""
+    return f", class {run.class_names[label]}" if run.vae.classes and label is not None else ""
 
 
 def samples(
@@ -75,22 +77,6 @@ def samples(
     title = f"Samples from {name}{of_class(run, label)}"
     walk = {"z": z, "x": x} | ({} if each.labels is None else {"labels": each.labels.expand(n)})
     return walk, figures.sheet(table, title, run.curves, columns=names)
-
-
-def _loss_curves(run: TrainedRun) -> Figure:
-    """Draw metrics in nats over the epochs, in training and validation, a panel each."""
-    # an autoencoder's KL is 0 and its ELBO the reconstruction's negative
-    metrics = ("loss", "reconstruction", "kl", "elbo")[: 4 if run.config.is_generative else 2]
-    title, history = "Training history", read_metrics(run.folder)
-    figure, axes = panels(len(metrics), 2, (3.6, 2.7), title, "epoch", "nats per example")
-    for ax, metric in zip(axes, metrics, strict=True):
-        for split, colour in (("train", PALETTE[0]), ("val", PALETTE[6])):
-            values = [line.get(f"{split}/{metric}", math.nan) for line in history]
-            ax.plot([line["epoch"] for line in history], values, ".-", color=colour, label=split)
-        ax.set_title(metric.upper() if metric in ("kl", "elbo") else metric, fontsize=10)
-        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes[0].legend(fontsize=8)
-    return figure
 
 
 def _manifold(run: TrainedRun) -> Figure:
@@ -131,7 +117,7 @@ def walk_along(
     x, kl = run.given(label).traverse(chosen, values, origin), run.kl
     rows = [f"z{dim + 1}" + ("" if kl is None else f" (KL {kl[dim]:.2g})") for dim in dims]
     columns = [f"{round(tick, 5) + 0.0:.2g}" for tick in ticks.tolist()]
-    title = f"Traversals, the most active dimension first{of_class(run, label)}"
+    title = f"Traversals, {measures.order(run.codes)}{of_class(run, label)}"
     figure = figures.sheet(x, title, run.curves, rows, columns, along)
     return {"dims": chosen, "values": values, "origin": origin, "x": x}, figure
 
@@ -173,7 +159,7 @@ def fitting(run: TrainedRun) -> dict[str, Maker]:
     seed, numbers = run.config.seed, not run.config.posterior.one_hot  # else nothing is between
     varied = bool(run.codes.mean.var(0).max() > 1e-12)  # else t-SNE would show rounding errors
     table: dict[str, tuple[bool, Maker]] = {
-        "loss_curves.png": (bool(read_metrics(run.folder)), _loss_curves),
+        "loss_curves.png": (bool(read_metrics(run.folder)), figures.loss_curves),
         "reconstructions.png": (True, _reconstructions),
         "residuals.png": (not images, _residuals),
         "samples.png": (run.config.samples_prior, lambda r: samples(r, r.draw_codes(64, seed))[1]),
@@ -189,9 +175,7 @@ def fitting(run: TrainedRun) -> dict[str, Maker]:
     return {file: draw for file, (fits, draw) in table.items() if fits}
 
 
-def draw_all(
-    run: TrainedRun, folder: Path, log_image: Callable[[str, Tensor], object] = lambda *_: None
-) -> list[Path]:
+def draw_all(run: TrainedRun, folder: Path) -> list[Path]:
     """Draw every picture that fits into `figures/` of a folder; return what could be drawn."""
     (folder / "figures").mkdir(exist_ok=True)
     drawn, makers = [], fitting(run)
@@ -203,9 +187,9 @@ def draw_all(
         try:
             made = draw(run)
             if isinstance(made, Tensor):
-                figures.save_gif(made, path)
+                export.save_gif(made, path)
             else:
-                log_image(f"figures/{path.stem}", figures.save_png(made, path))
+                export.save_png(made, path, export.small_print(run))
             drawn.append(path)
         except Exception as error:  # whatever it is: a picture is not worth a finished run
             log.exception("%s could not be drawn", file)
@@ -214,14 +198,16 @@ def draw_all(
 
 
 class Pictures(Observer):
-    """Draws reconstructions and samples while a run trains, and every picture when it has finished.
+    """Draws what TensorBoard shows while a run trains, and files when it has finished.
 
-    They always show equal inputs and draws: TensorBoard's slider shows how the model learned.
+    In TensorBoard reconstructions and samples, always of equal inputs and draws, and the plane of
+    codes after 0, 1, 2, 4, 8, … pictures of them: its slider shows how the model learned.
     """
 
     def begin(self, training: Training) -> None:
         folder, config, state = training.run.folder, training.config, training.state
         self.run = TrainedRun(folder, config, state.measured, state.epoch, training.data)
+        self.index = of_each_class(training.data, 10)
         if state.step == 0:
             self.epoch(training, {})
 
@@ -230,22 +216,28 @@ class Pictures(Observer):
         if training.config.figures == "none" or every == 0 or state.epoch % every:
             return
         with evaluating(state.measured):
-            x = run.examples(10)
-            tables = {"reconstructions": torch.stack([x, _again(run, x)])}
+            x = run.examples(self.index)
+            tables = {"reconstructions": torch.stack([x, _again(run, x, self.index)])}
             if training.config.samples_prior:
                 tables["samples"] = run.sample(64, run.config.seed).unflatten(0, (8, 8))
         for tag, table in tables.items():
             if run.has_images:
-                picture = figures.tile_grid(table)
+                picture = export.tile_grid(table)
             else:
-                picture = figures.render(figures.sheet(table, tag, training.data.curves))[1]
+                picture = export.render(figures.sheet(table, tag, training.data.curves))[1]
             training.run.log_image(tag, picture, state.step)
+        turn = state.epoch // every
+        if run.vae.latent_dim >= 2 and (not turn & (turn - 1) or state.is_finished(run.config)):
+            first = training.data.test.take(torch.arange(min(EMBEDDED, len(training.data.test))))
+            codes = encode(state.measured, training.data, first, run.config.seed)
+            picture = export.render(figures.latent_scatter(run, codes))[1]
+            training.run.log_image("latent_plane", picture, state.step)
 
     def end(self, training: Training, evaluation: Evaluation) -> None:
         if training.config.figures != "none":
+            self.run.epoch = training.state.best_epoch
             with evaluating(training.state.measured):
-                log_image = partial(training.run.log_image, step=training.state.step)
-                draw_all(self.run, training.run.folder, log_image)
+                draw_all(self.run, training.run.folder)
                 training.run.log_codes(*_projected(self.run))
 
 
@@ -254,5 +246,5 @@ def _projected(run: TrainedRun) -> tuple[Tensor, list[str], Tensor | None]:
     x, side = run.examples(EMBEDDED), min(64, max(run.shape))
     codes = F.pad(run.codes.mean[: len(x)], (0, max(0, 3 - run.vae.latent_dim)))  # for its 3-D PCA
     names = [name_of(run.data(), index) for index in range(len(x))]
-    images = F.interpolate(figures.rgb(x, 1), (side, side)) if run.has_images else None
+    images = F.interpolate(export.rgb(x, 1), (side, side)) if run.has_images else None
     return codes, names, images

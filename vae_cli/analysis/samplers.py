@@ -58,7 +58,7 @@ def sample(task: SampleTask, run: TrainedRun, out: Path) -> Report:
                 rows["log-density"] += f"; of prior={run.config.prior.name}: {float(prior):.3f}"
     label = find_class(run, task.label)
     walk, figure = pictures.samples(run, z, name, label)
-    return drawn(out / "samples", walk | more, figure, rows)
+    return drawn(run, out / "samples", walk | more, figure, rows)
 
 
 def find_class(run: TrainedRun, text: str | None) -> int | None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vae_cli.analysis import figures, measures, pictures, settings
-from vae_cli.analysis.export import Report, drawn, seeds, write_npz, write_result
+from vae_cli.analysis.export import Report, drawn, save_gif, seeds, write_npz, write_result
 from vae_cli.analysis.samplers import find_class
 from vae_cli.analysis.trained import TrainedRun, load_run
 from vae_cli.console import UserError, say
@@ -185,10 +185,10 @@ def interpolate(task: settings.InterpolateTask, run: TrainedRun, out: Path) -> R
     rows["distance"] = f"{float((z[-1] - z[0]).norm()):.3f} between the codes"
     words = (re.sub(r"\W+", "-", end or name) for (_, end), name in zip(pairs, names, strict=True))
     path, arrays = out / "_".join(["interpolation", *words]), {"examples": ends, "names": names}
-    report = drawn(path, {"z": z, "x": x, **arrays}, figure, rows)
+    report = drawn(run, path, {"z": z, "x": x, **arrays}, figure, rows)
     if run.has_images:
         report.files.append(path.with_suffix(".gif"))
-        figures.save_gif(x, report.files[-1])
+        save_gif(x, report.files[-1])
     return report
 
 
@@ -203,7 +203,7 @@ def traverse(task: settings.TraverseTask, run: TrainedRun, out: Path) -> Report:
     steps = (task.num_dims, task.steps, task.limit)
     walk, figure = pictures.walk_along(run, *steps, origin, label or 0)
     names = ", ".join(f"z{dim + 1}" for dim in walk["dims"].tolist())
-    return drawn(out / "traversals", walk, figure, {"dimensions, most active first": names})
+    return drawn(run, out / "traversals", walk, figure, {"dimensions, most active first": names})
 
 
 def fit(task: settings.FitTask, run: TrainedRun, out: Path) -> Report:
@@ -223,7 +223,7 @@ def fit(task: settings.FitTask, run: TrainedRun, out: Path) -> Report:
     figure = figures.sheet(pair, title, curves, columns=["target", "fit"])
     arrays = {"target": target, "code": found.code, "fitted": found.decoded}
     arrays |= {} if curves is None else {"grid": curves.grid}
-    report = drawn(out / "fit", arrays, figure, {k: str(v) for k, v in result.items()})
+    report = drawn(run, out / "fit", arrays, figure, {k: str(v) for k, v in result.items()})
     report.files.append(out / "fit.json")
     return report
 

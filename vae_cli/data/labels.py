@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from vae_cli.console import UserError, one_line
 from vae_cli.data.dataset import Data
@@ -78,6 +79,19 @@ def with_classes(data: Data, names: tuple[str, ...]) -> Data:
     parts = {name: getattr(data, name) for name in ("train", "val", "test")}
     given = {k: replace(v, labels=place[v.labels]) for k, v in parts.items() if v is not None}
     return replace(data, class_names=names, **given)
+
+
+def of_each_class(data: Data, count: int) -> Tensor:
+    """The numbers of at most `count` test examples: the first of each class, the second of each, …
+
+    Without labels, the first ones.
+    """
+    if data.test.labels is None:
+        return torch.arange(min(count, len(data.test)))
+    labels = data.test.labels.cpu()
+    columns = [(labels == label).nonzero()[:count, 0] for label in labels.unique()[:count]]
+    index = pad_sequence(columns, padding_value=-1).flatten()
+    return index[index >= 0][:count]
 
 
 def first_two(data: Data) -> list[int]:

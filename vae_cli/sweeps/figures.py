@@ -12,10 +12,12 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vae_cli.analysis.figures import INK, PALE, PALETTE, SHADES, panels, save_png, sheet, spread
+from vae_cli.analysis.export import save_png
+from vae_cli.analysis.figures import INK, PALE, PALETTE, SHADES, panels, sheet, spread
 from vae_cli.analysis.trained import load_run
+from vae_cli.config.check import flatten
 from vae_cli.console import UserError, one_line
-from vae_cli.data.labels import labels_of
+from vae_cli.data.labels import labels_of, name_of, of_each_class
 from vae_cli.runs.saved import SavedRun
 from vae_cli.sweeps.plan import NOT_IN_NAMES
 from vae_cli.sweeps.table import ACTIVE, DISTORTION, RATE, Comparison, rows_of
@@ -34,11 +36,21 @@ def draw_all(sweep: Comparison, folder: Path) -> tuple[list[tuple[str, Path]], l
         path = folder / f"{re.sub(NOT_IN_NAMES, '_', stem)}.png"
         title += f" over {setting}" * bool(setting) + f" ({part.title})" * bool(part.title)
         try:
-            save_png(draw(title=title), path)
+            save_png(draw(title=title), path, small_print(sweep))
             drawn.append((title, path))
         except Exception as error:  # of whatever kind: the table is worth having without it
             failed.append(f"{path.name} could not be drawn: {one_line(error)[:200]}")
     return drawn, failed
+
+
+def small_print(sweep: Comparison) -> str:
+    """Say which runs a picture compares: their folders, and all their data, models and betas."""
+    flats, names = [flatten(run.settings) for run in sweep.saved], []
+    for key in ("dataset.name", "model.name", "beta"):
+        values = " / ".join(text(value)[:24] for value in _sorted(flat[key] for flat in flats))
+        names.append(f"beta = {values}" if key == "beta" else values)
+    folders = " + ".join(folder.absolute().name for folder in sweep.folders)
+    return f"{folders}: {', '.join(names)}; {len(flats)} runs"
 
 
 def _fitting(sweep: Comparison) -> Iterator[tuple[str, str, str, Callable[..., Figure]]]:
@@ -153,13 +165,14 @@ def samples(runs: dict[str, SavedRun], title: str) -> Figure:
 
 
 def reconstructions(runs: dict[str, SavedRun], title: str) -> Figure:
-    """The first test examples, and what the models of several runs make of them."""
+    """Test examples of several classes, and what the models of several runs make of them."""
     models = [load_run(run.folder) for run in runs.values()]
     data = models[0].data()
-    x = models[0].examples(EXAMPLES)
-    labels = labels_of(data, slice(len(x)))
+    index = of_each_class(data, EXAMPLES)
+    x, labels = models[0].examples(index), labels_of(data, index)
     table = torch.stack([x, *(model.given(labels).reconstruct(x) for model in models)])
     names = ["original", *runs]
     if models[0].has_images:
-        return sheet(table, title, data.curves, rows=names)
+        columns = [name_of(data, i) for i in index.tolist()]
+        return sheet(table, title, data.curves, rows=names, columns=columns)
     return sheet(table.transpose(0, 1), title, data.curves, columns=names, along="model")
