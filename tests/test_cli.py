@@ -142,7 +142,7 @@ def test_a_run_s_end_is_an_exit_code_and_a_line(
     assert done.stderr.count("\n") == 1 + (code > 0)
     assert done.stderr.startswith("mlp_vae on digits, 1 epoch -> outputs/")  # before torch
     (folder,) = fake_training
-    assert folder.parts[-3] == "outputs"
+    assert folder.parts[-2] == "outputs"
     if code in (0, 6):
         assert (folder / ".hydra" / "overrides.yaml").exists()
     if beta == 6:

@@ -170,3 +170,9 @@ def test_hydra_s_own_settings_come_only_when_asked_for():
     words = ["sweep=search", "hydra.sweeper.n_trials=3"]
     hydra = compose.composed("config", words, with_hydra=True).hydra
     assert (hydra.sweeper.name, hydra.sweeper.n_trials) == ("optuna", 3)
+
+
+def test_name_and_tags_are_texts_whatever_they_look_like():
+    config = compose.settings_of("config", ["name=1_1", "tags=[a,1]"])
+    assert (config.name, config.tags) == ("1_1", ["a", "1"])
+    assert compose.settings_of("config", ["tags=a,b"]).tags == ["a", "b"]

@@ -26,6 +26,18 @@ def test_settings_come_back_as_they_were_and_read_no_environment(make_config, tm
     assert (run.config, run.status) == (config, "running")
 
 
+def test_a_run_of_an_older_version_lacks_settings_on_which_no_number_depends(make_config, tmp_path):
+    plain = as_container(make_config("dataset=digits"))
+    for key in ("name", "tags", "quiet"):
+        del plain[key]
+    put(tmp_path / "2026-01-31" / "12-00-00", yaml.safe_dump(plain))
+    (run,) = saved.find_runs(tmp_path)
+    assert (run.config.name, run.config.tags, run.config.quiet) == (None, [], False)
+    put(tmp_path / "older", yaml.safe_dump({k: v for k, v in plain.items() if k != "beta"}))
+    with pytest.raises(UserError, match="beta: must have a value"):
+        saved.saved_config(tmp_path / "older")
+
+
 @pytest.mark.parametrize("text", ["x: !!python/object/apply:os.mkdir [marker]", "[1]", "a: [", ""])
 def test_what_is_no_plain_configuration_is_refused_in_a_line(tmp_path, monkeypatch, text):
     monkeypatch.chdir(tmp_path)

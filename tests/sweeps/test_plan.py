@@ -1,6 +1,7 @@
 """A command line of a sweep becomes jobs, each checked and with its folder."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from vae_cli.config.check import given_keys, short_names
-from vae_cli.config.compose import config_dir, settings_of
+from vae_cli.config.compose import composed, config_dir, settings_of
 from vae_cli.console import UserError
-from vae_cli.sweeps.plan import folder_name, plan_sweep
+from vae_cli.sweeps.plan import folder_name, output_folder, plan_sweep
 
 PRESETS = sorted(path.stem for path in (config_dir() / "sweep").glob("*.yaml"))
 
@@ -117,6 +118,7 @@ def test_resume_auto_takes_the_newest_sweep_of_these_jobs(capsys):
     assert again.folder == Path("outputs/sweeps/day/a").absolute()
     assert "going on" in capsys.readouterr().err
     assert plan("beta=1,2").folder != again.folder
+    assert plan("beta=1,2").folder.name.startswith("mnist_mlp_vae_beta=1,2_")
 
 
 def test_a_sweep_that_begins_says_what_is_left_and_notes_its_jobs(make_config, write_run, capsys):
@@ -151,8 +153,8 @@ def test_names_of_settings():
 
 
 def test_a_folder_is_named_by_what_is_swept():
-    assert folder_name({"a.b": "[400,200]", "seed": "0"}, 7) == "a.b=[400,200],seed=0"
-    assert folder_name({"dataset.train": "'a/b c'"}, 7) == "dataset.train=_a_b_c_"
+    assert folder_name({"a.b": "[400,200]", "seed": "0"}, 7) == "a.b=400,200,seed=0"
+    assert folder_name({"dataset.train": "'a/b c'"}, 7) == "dataset.train=a_b_c"
     assert folder_name({}, 7) == "7"
     long = {folder_name({"x": "é" * 200 + end}, 0) for end in "ab"}
     assert len(long) == 2
@@ -168,3 +170,33 @@ def test_planning_needs_no_torch():
         command = [sys.executable, "-c", code, *overrides]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.stderr.strip() == "0"
+
+
+@pytest.mark.parametrize(
+    ("texts", "name"),
+    [
+        ([], "mnist_mlp_vae"),
+        (
+            ["beta=4", "dataset=digits", "quiet=true", "+optimizer.lr=0.1"],
+            "digits_mlp_vae_beta=4,lr=0.1",
+        ),
+        (["dataset=arrays", "dataset.train='/a b/c d.npz'"], "arrays_mlp_vae_train=c_d.npz"),
+        (
+            ["model=conv_vae", "model.hidden_sizes=[8,4]", "hydra.job.name=x"],
+            "mnist_conv_vae_hidden_sizes=8,4",
+        ),
+        (["name=-my run: $1/2", "beta=4"], "my_run_1_2"),
+        (["name='..'"], "run"),
+    ],
+)
+def test_a_run_s_folder_is_named_by_what_was_set_and_the_time(texts, name):
+    folders = [
+        output_folder(composed("config", texts, with_hydra=True), "run", texts) for _ in "ab"
+    ]
+    time = r"_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d{6}"
+    assert all(re.fullmatch(re.escape(name) + time, folder.name) for folder in folders)
+    assert folders[0] != folders[1]
+    assert folders[0].parent == Path("outputs").absolute()
+    long = ["name=" + "é" * 200]
+    cfg = composed("config", long, with_hydra=True)
+    assert len(output_folder(cfg, "sweep", long).name.encode()) < 160

@@ -9,8 +9,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from vae_cli.config.check import nearest
-from vae_cli.config.registry import PLACE, Component, register
-from vae_cli.config.settings import Config, Device, Plugins
+from vae_cli.config.registry import PLACE, Component, Device, Plugins, register
+from vae_cli.config.settings import Config
 
 
 class EvalConfig(Component):

@@ -174,7 +174,7 @@ def _text_keys(schema: type[Schema], prefix: str = "") -> dict[str, str]:
         kinds = get_args(annotation | None)
         lists = [get_args(kind)[0] for kind in kinds if get_origin(kind) is list]
         kinds = get_args(lists[0] | None) if lists else kinds
-        if str in kinds and name not in ("name", "task"):
+        if str in kinds and (schema is Config or name not in ("name", "task")):
             bare = r"null|-?\d+" if int in kinds else "null"
             found[prefix + (field.alias or name)] = bare + r"|\[.*\]" * bool(lists)
     return found

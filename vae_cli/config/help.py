@@ -30,7 +30,7 @@ Examples:
   vae-train model=conv_vae beta=4                a convolutional beta-VAE
   vae-train -m beta=1,2,4 seed=0,1               a sweep: six runs, one after the other
   vae-train -m sweep=beta hydra.sweep.dir=DIR    a preset's sweep; the same command goes on with it
-  vae-train resume=outputs/DATE/TIME epochs=40   go on with a run, to 40 epochs (or resume=latest)
+  vae-train resume=outputs/RUN epochs=40         go on with a run, to 40 epochs (or resume=latest)
 
 Switches and settings of Hydra (--hydra-help: more):
   --cfg job --resolve       show all settings of a command line with their values
@@ -63,7 +63,7 @@ Settings:
   plugins=NAME  modules with components of your own that the runs need, such as my_vae or a,b
 
 Examples:
-  vae-report outputs/sweeps/DATE/TIME metric=kl
+  vae-report outputs/sweeps/NAME metric=kl
   vae-report outputs format=csv > runs.csv"""
 
 # key as it is typed, value as the YAML has it, meaning, type and range
@@ -118,7 +118,7 @@ class Pages:
                 pair = [value.replace(", ", ","), meaning or values.get(key, ["", ""])[1]]
                 if "-" in indent:
                     groups[key] = pair
-                elif value and section not in ("hydra", "name", "task", "defaults"):
+                elif value and section not in ("hydra", "task", "defaults", "/" in name and "name"):
                     values[key] = pair
         return Page(" ".join(line.strip("# ") for line in header), values, groups)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from vae_cli.config.check import nearest
-from vae_cli.config.registry import PLUGINS, SCHEMAS, config_dir
-from vae_cli.config.settings import GROUPS, Config, LoggerConfig, listed
+from vae_cli.config.registry import PLUGINS, SCHEMAS, config_dir, listed
+from vae_cli.config.settings import GROUPS, Config, LoggerConfig
 from vae_cli.console import UserError, one_line
 
 VARIABLE = "VAE_CLI_PLUGINS"  # of the environment: names of modules with commas between

@@ -4,12 +4,14 @@ A component is a choice of a config group: `likelihood=laplace`. Its schema says
 has, of which type and range; the values and their meanings stand in `configs/GROUP/NAME.yaml`.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from vae_cli.console import UserError
 
@@ -20,6 +22,29 @@ if TYPE_CHECKING:
 HOW = "how"  # where and how a run is done: its numbers do not depend on it, rounding aside
 HOW_FAR = "how far"  # a run can go on with another value: the past does not depend on it
 PLACE = "place"  # where data lie: a run can go on with another place that holds equal data
+
+
+DEVICES = "auto, cpu, cuda, cuda:N or mps"
+
+
+def _known_device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", name):
+        raise PydanticCustomError("device", f"must be {DEVICES}")
+    return name
+
+
+Device = Annotated[str, AfterValidator(_known_device), Field(description=DEVICES)]
+
+
+def listed(given: Any) -> Any:
+    """Split a text "a,b" into its items; any other value comes back as it is."""
+    if not isinstance(given, str):
+        return given
+    return [item.strip(" '\"") for item in given.split(",") if item.strip()]
+
+
+Plugins = Annotated[list[str], BeforeValidator(listed), Field(description="module, or a list")]
+Tags = Annotated[list[str], BeforeValidator(listed), Field(description="word, or a list")]
 
 
 class Schema(BaseModel):

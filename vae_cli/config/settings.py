@@ -5,40 +5,28 @@ an error and never a second, silent default.
 """
 
 import difflib
-import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
-from pydantic_core import PydanticCustomError
+from pydantic import Field, SerializeAsAny
 
 from vae_cli.config.datasets import DatasetConfig
 from vae_cli.config.losses import LikelihoodConfig, ObjectiveConfig
 from vae_cli.config.networks import ModelConfig, PosteriorConfig, PriorConfig
 from vae_cli.config.optimization import BetaScheduleConfig, OptimizerConfig
-from vae_cli.config.registry import HOW, HOW_FAR, SCHEMAS, Component, Schema, node_of, register
-
-DEVICES = "auto, cpu, cuda, cuda:N or mps"
-
-
-def _known_device(name: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", name):
-        raise PydanticCustomError("device", f"must be {DEVICES}")
-    return name
-
-
-Device = Annotated[str, AfterValidator(_known_device), Field(description=DEVICES)]
-
-
-def listed(given: Any) -> Any:
-    """Split a text "a,b" into its items; any other value comes back as it is."""
-    if not isinstance(given, str):
-        return given
-    return [item.strip(" '\"") for item in given.split(",") if item.strip()]
-
-
-Plugins = Annotated[list[str], BeforeValidator(listed), Field(description="module, or a list")]
+from vae_cli.config.registry import (
+    HOW,
+    HOW_FAR,
+    SCHEMAS,
+    Component,
+    Device,
+    Plugins,
+    Schema,
+    Tags,
+    node_of,
+    register,
+)
 
 
 class LoggerConfig(Component):
@@ -91,6 +79,8 @@ class Config(Schema):
     compile: Annotated[Literal["auto"] | bool, HOW]
     cuda_graph: Annotated[bool, HOW]
     deterministic: Annotated[bool, HOW]
+    name: Annotated[str | None, HOW]
+    tags: Annotated[Tags, HOW]
     data_dir: Annotated[str | None, HOW]
     plugins: Annotated[Plugins, HOW]
     resume: Annotated[str | None, HOW]

@@ -5,13 +5,14 @@ import math
 import os
 import shlex
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from vae_cli.config.check import typed
-from vae_cli.config.registry import PLUGINS
+from vae_cli.config.check import HOW_KEYS, typed
+from vae_cli.config.registry import PLUGINS, config_dir
 from vae_cli.config.settings import Config
 from vae_cli.console import UserError, count, one_line
 
@@ -70,6 +71,7 @@ def read_run(folder: Path) -> SavedRun:
     if not isinstance(settings, dict):
         raise UserError(f"{path} is not a configuration of vae-train")
     changed = (summary if summary.is_file() else path).stat().st_mtime
+    settings |= {k: value for k, value in _how_settings().items() if k not in settings}
     return SavedRun(folder, settings, read_summary(folder), changed)
 
 
@@ -80,6 +82,13 @@ def folder_of(path: str | Path, *files: str) -> Path:
         if folder.match(file) and os.path.isfile(folder):
             return folder.parents[len(Path(file).parts) - 1]
     return folder
+
+
+@cache
+def _how_settings() -> dict[str, Any]:
+    """Values for settings that an older version did not have, and no number depends on."""
+    known = read_yaml(config_dir() / "config.yaml")
+    return {key: value for key, value in known.items() if key in HOW_KEYS}
 
 
 def read_yaml(path: Path) -> Any:

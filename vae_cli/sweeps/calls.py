@@ -22,7 +22,7 @@ from vae_cli.runs import resume, saved
 from vae_cli.runs.files import locked
 from vae_cli.runs.interrupt import Interrupted
 from vae_cli.sweeps.launch import STOPPED, TERMINATED, run_job, run_sweep, through_hydra, train_job
-from vae_cli.sweeps.plan import plan_sweep
+from vae_cli.sweeps.plan import output_folder, plan_sweep
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -64,8 +64,8 @@ def planned(
     if several := [key for key in given if key.startswith(_OF_SWEEPS)]:
         raise UserError(f"{given[several[0]].input_line}: of a sweep of several runs; add -m")
     wanted = given["resume"].value() if "resume" in given else None
-    node = compose.composed(name, overrides, extra_dir, with_hydra=True).hydra.run
-    template = cast(dict[str, str], OmegaConf.to_container(node))["dir"]
+    cfg = compose.composed(name, overrides, extra_dir, with_hydra=True)
+    template = cast(dict[str, str], OmegaConf.to_container(cfg.hydra.run))["dir"]
     outputs = Path(template.partition("${")[0] or ".")
     if wanted not in (None, "auto"):
         folder = resume.requested_folder(str(wanted), outputs)
@@ -74,7 +74,7 @@ def planned(
         config = resume.merged_config(folder, plain, given)
         return config, folder, [*former, *words, "hydra.output_subdir=null"]
     config = compose.settings_of(name, overrides, extra_dir).model_copy(update={"resume": None})
-    folder = Path(str(node.dir)).absolute()
+    folder = output_folder(cfg, "run", overrides)
     if wanted == "auto":
         if "hydra.run.dir" not in given:
             folder = (resume.newest_unfinished(outputs, config) or folder).absolute()

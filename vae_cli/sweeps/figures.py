@@ -1,6 +1,5 @@
 """Pictures of a comparison: rate and distortion, metrics over a setting, models side by side."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -19,7 +18,7 @@ from vae_cli.config.check import flatten
 from vae_cli.console import UserError, one_line
 from vae_cli.data.labels import labels_of, name_of, of_each_class
 from vae_cli.runs.saved import SavedRun
-from vae_cli.sweeps.plan import NOT_IN_NAMES
+from vae_cli.sweeps.plan import safe_name
 from vae_cli.sweeps.table import ACTIVE, DISTORTION, RATE, Comparison, rows_of
 from vae_cli.sweeps.varied import SEED, text
 
@@ -33,7 +32,7 @@ def draw_all(sweep: Comparison, folder: Path) -> tuple[list[tuple[str, Path]], l
     drawn, failed = [], []
     for part, (stem, title, setting, draw) in [(p, x) for p in sweep.parts for x in _fitting(p)]:
         stem += f"_by_{setting}" * bool(setting) + f"_{part.title}" * bool(part.title)
-        path = folder / f"{re.sub(NOT_IN_NAMES, '_', stem)}.png"
+        path = folder / f"{safe_name(stem)}.png"
         title += f" over {setting}" * bool(setting) + f" ({part.title})" * bool(part.title)
         try:
             save_png(draw(title=title), path, small_print(sweep))

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib.util import find_spec
@@ -15,7 +16,15 @@ import yaml
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from vae_cli.config.check import as_container, digest, given_keys, identity, typed
+from vae_cli.config.check import (
+    HOW_KEYS,
+    as_container,
+    digest,
+    given_keys,
+    identity,
+    is_among,
+    typed,
+)
 from vae_cli.config.compose import composed, hydra_words, parse_overrides
 from vae_cli.config.plugins import load_plugins
 from vae_cli.config.settings import Config
@@ -27,7 +36,6 @@ from vae_cli.sweeps.multirun import Composer
 if TYPE_CHECKING:
     from vae_cli.sweeps.search import Search
 
-NOT_IN_NAMES = r"[^\w=,.+\-\[\]]+"  # of files and folders
 JOBS = "jobs.json"  # in the folder of a sweep: what it was started with
 
 
@@ -133,7 +141,7 @@ def plan_sweep(
     preset = parse_overrides(hydra_words(params, sweep=True))
     task = [*(o for o in preset if o.key_or_group not in typed), *task]
 
-    folder, search = Path(str(hydra.sweep.dir)).absolute(), None
+    folder, search = output_folder(master, "sweep", overrides), None
     values: dict[str, list[str]] = {}
     jobs: list[Job] = []
     if hydra.sweeper.get("name") == "optuna":
@@ -220,10 +228,30 @@ def _placed(jobs: Sequence[Job], folder: Path) -> list[Job]:
     return placed
 
 
+def output_folder(cfg: DictConfig, kind: str, texts: Sequence[str]) -> Path:
+    """The folder of a run or of a sweep (kind), where `hydra.KIND.dir` holds the name of the run.
+
+    cfg: composed with Hydra's settings. texts: what was typed, KEY=VALUE.
+    """
+    pairs = (text.lstrip("+~").partition("=")[::2] for text in texts)
+    # of a path, the end
+    given = {k: v.strip("'\"").rstrip("/").rpartition("/")[2] for k, v in pairs}
+    parts = [given.pop(g, str(OmegaConf.select(cfg, f"{g}.name"))) for g in ("dataset", "model")]
+    said = [k for k in given if not is_among(k, HOW_KEYS) and not k.startswith("hydra")]
+    parts += [",".join(f"{key.rpartition('.')[2]}={given[key]}" for key in said)] * bool(said)
+    cfg = deepcopy(cfg)
+    cfg.name = safe_name(cfg.name or "_".join(parts)).lstrip("-.") or "run"
+    return Path(str(cfg.hydra[kind].dir)).absolute()
+
+
 def folder_name(swept: Mapping[str, str], number: int) -> str:
-    """Name the folder of a job: its swept settings, made safe and, over 120 bytes, shortened."""
-    text = ",".join(f"{key}={value}" for key, value in swept.items())
-    name = re.sub(NOT_IN_NAMES, "_", text) or str(number)
+    """Name the folder of a job by its swept settings or, where there are none, by its number."""
+    return safe_name(",".join(f"{key}={value}" for key, value in swept.items())) or str(number)
+
+
+def safe_name(text: str) -> str:
+    """Make a text the name of a file: without what shells dislike, and at most 120 bytes long."""
+    name = re.sub(r"[^\w=,.+\-]+", "_", re.sub(r"[]['\"]", "", text))
     if len(name.encode()) > 120:
         name = name.encode()[:100].decode(errors="ignore")
         name += "-" + sha256(text.encode()).hexdigest()[:12]
