@@ -5,8 +5,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from hydra._internal.callbacks import Callbacks
 from hydra.core.plugins import Plugins
+from hydra.experimental.callback import Callback
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -77,16 +77,14 @@ class Planned:
 
 def run_jobs(sweep: "Sweep", task: Callable[[DictConfig], object]) -> bool:
     """Let the launcher that was chosen call the task for each job. Returns whether it could."""
-    callbacks, jobs = Callbacks(sweep.hydra), [job.overrides for job in sweep.jobs]
-    context = HydraContext(cast(Any, Planned(sweep)), callbacks)
+    jobs = [job.overrides for job in sweep.jobs]
+    context = HydraContext(cast(Any, Planned(sweep)), cast(Any, Callback()))  # which does nothing
     try:
         with own_hydra():
             plugins = Plugins.instance()
             launcher = plugins.instantiate_launcher(context, task, sweep.hydra)
-            callbacks.on_multirun_start(sweep.hydra)
             for ended in launcher.launch(jobs, initial_job_idx=0):
                 _ = ended.return_value  # raises what has ended a job
-            callbacks.on_multirun_end(sweep.hydra)
     except Exception as error:  # of the launcher: no such queue, a worker that was killed
         line = f"{type(error).__name__}: {one_line(error)[:300]}"
         print(f"vae-train: hydra/launcher: {line}", file=sys.stderr)
