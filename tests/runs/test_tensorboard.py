@@ -1,4 +1,5 @@
 import json
+import re
 import time
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from vae_cli.runs import saved
 from vae_cli.runs.folder import Run
 
 
@@ -60,7 +62,9 @@ def test_a_run_is_one_row_of_hparams_with_the_swept_settings_first(config, tmp_p
     read = events(tmp_path)
     assert read.Images("picture")[0].width == 6
     assert read.Histograms("some")[0].histogram_value.num == 3
-    assert b"val/kl" in read.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    layout = read.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    for pair in ((b"train/kl", b"val/kl"), (b"train/loss", b"val/loss")):  # in one chart
+        assert re.search(b"[^a-z/]+".join(pair), layout)
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"checkpoints"}
 
 
@@ -74,3 +78,17 @@ def test_a_row_of_hparams_shows_what_a_resumed_run_became(config, tmp_path):
     row = HParamsPluginData.FromString(content).session_start_info.hparams
     assert row["epochs"].number_value == 5
     assert [point.value for point in events(tmp_path).Scalars("train/loss")] == [7.0]
+
+
+def test_a_row_of_hparams_begins_with_data_and_model_and_has_name_and_tags(config, tmp_path):
+    for folder, given in (("plain", {}), ("named", {"name": "first", "tags": ["a", "b"]})):
+        Run(tmp_path / folder, config.model_copy(update=given)).close("completed")
+        contents = events(tmp_path / folder).PluginTagToContent("hparams")
+        columns = HParamsPluginData.FromString(contents["_hparams_/experiment"]).experiment
+        first = {info.name for info in columns.hparam_infos if info.differs}
+        assert first == {"dataset.name", "model.name"}
+        row = HParamsPluginData.FromString(contents["_hparams_/session_start_info"])
+        hparams = row.session_start_info.hparams
+        shown = {key: hparams[key].string_value for key in ("name", "tags") if key in hparams}
+        assert shown == ({"name": "first", "tags": '["a", "b"]'} if given else {})
+        assert saved.read_summary(tmp_path / folder)["tags"] == given.get("tags", [])

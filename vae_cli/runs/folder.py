@@ -53,6 +53,8 @@ class Run:
             "versions": {"python": python_version()} | {n: metadata.version(n) for n in PACKAGES},
             "git_commit": git_commit(),
             "monitor": config.monitored,
+            "name": config.name,
+            "tags": config.tags,
             "swept": list(swept) or former.get("swept", []),
             "loggers": ids,
         }

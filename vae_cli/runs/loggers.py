@@ -109,6 +109,7 @@ class WandB(Logger):
             id=run.id,
             resume="allow",
             name=run.folder.name,
+            tags=run.config.tags,
             group=run.folder.parent.name if run.swept else None,
             config=as_container(run.config),
             settings=wandb.Settings(silent=True, console="off"),

@@ -17,6 +17,7 @@ from vae_cli.config.settings import LoggerConfig
 from vae_cli.runs import files
 from vae_cli.runs.loggers import Begun, Logger
 
+METRICS = ("loss", "reconstruction", "kl", "elbo")
 FINAL_METRICS = ("test/elbo", "test/reconstruction", "test/kl", "test/loss", "test/active_units")
 
 
@@ -29,9 +30,11 @@ class TensorBoard(Logger):
         first = run.step + 1 if run.step else 0
         self.writer: Any = SummaryWriter(run.folder, purge_step=first, flush_secs=10)
         self.shown_by = f"tensorboard --logdir {shlex.quote(str(run.folder))}"
-        charts = {s: ["Multiline", [f"{s}/reconstruction", f"{s}/kl"]] for s in ("train", "val")}
+        both: Any = {n: ["Multiline", [f"train/{n}", f"val/{n}"]] for n in METRICS}
+        parts = {s: ["Multiline", [f"{s}/reconstruction", f"{s}/kl"]] for s in ("train", "val")}
         self.writer.add_text("config", f"```yaml\n{yaml.safe_dump(as_container(run.config))}```", 0)
-        self.writer.add_custom_scalars({"reconstruction and KL, nats per example": charts})
+        charts = {"train and val": both, "reconstruction and KL": parts}
+        self.writer.add_custom_scalars({f"{k}, nats per example": charts[k] for k in charts})
         self._open_row(run)
 
     def log_steps(self, step: int, scalars: Mapping[str, float]) -> None:
@@ -60,15 +63,18 @@ class TensorBoard(Logger):
         row = {
             key: item if isinstance(item, bool | int | float | str) else json.dumps(item)
             for key, item in flatten(as_container(run.config)).items()
-            if key in run.swept or not (is_among(key, HOW_KEYS) or "suggested" in key)
+            if key in run.swept
+            or (key in ("name", "tags") and item)
+            or not (is_among(key, HOW_KEYS) or "suggested" in key)
         }
         # `add_hparams` would write them into a folder, and so a run, of their own
         final = (*FINAL_METRICS, "test/nll") if run.config.nll_samples else FINAL_METRICS
         experiment, start, self.end = hparams(row, dict.fromkeys(final, 0.0))
         plugin_data = experiment.value[0].metadata.plugin_data
         content = HParamsPluginData.FromString(plugin_data.content)
+        first = run.swept or ("dataset.name", "model.name")
         for info in content.experiment.hparam_infos:
-            info.differs = info.name in run.swept  # TensorBoard shows these first
+            info.differs = info.name in first  # TensorBoard shows these first
         plugin_data.content = content.SerializeToString()
         self.writer.file_writer.add_summary(experiment)
         self.writer.file_writer.add_summary(start)
