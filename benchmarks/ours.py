@@ -21,8 +21,13 @@ from benchmarks.contenders.task import Task
 from benchmarks.measurement import Measured
 from benchmarks.workloads import MNIST_EXAMPLES, Work
 
-# no logging beyond a line an epoch, no pictures while training
-QUIET = ("log_every=1000000", "image_every=0")
+# what is typed beside the work; these runs are too short for compile=auto. quiet: no logging beyond
+# a line an epoch, no pictures while training
+EXTRA = {
+    "ours": ("compile=true",),
+    "ours, plain": ("compile=false",),
+    "ours, quiet": ("compile=true", "log_every=1000000", "image_every=0"),
+}
 
 
 def run(task: Task, extra: tuple[str, ...] = ()) -> Measured:

@@ -19,7 +19,7 @@ from benchmarks.contenders.task import Task
 from benchmarks.measurement import Measured, Rounds
 from benchmarks.workloads import SELDOM, SELDOM_ROUNDS, Work
 
-PARTS = ("startup", "mlp", "conv", "conv64", "beta", "growth")
+PARTS = ("startup", "mlp", "iwae", "digits", "conv", "conv64", "beta", "growth")
 QUICK_PARTS = ("startup", "mlp", "conv")
 NEEDS = {"pythae": ("pythae",), "jax": ("jax", "optax")}
 QUIET_LOAD = 0.5  # load average up to which no warning is given
@@ -131,10 +131,8 @@ def one(name: str, task: Task) -> Measured:
     base = name.removesuffix(" bf16")
     if base != name:
         task = replace(task, precision="bf16")
-    if base == "ours":
-        return ours.run(task)
-    if base == "ours, quiet":
-        return ours.run(task, ours.QUIET)
+    if base in ours.EXTRA:
+        return ours.run(task, ours.EXTRA[base])
     ended = processes.run(["-m", "benchmarks.contenders", base, task.to_json()])
     return Measured(**processes.result(ended))
 

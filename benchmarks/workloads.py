@@ -7,6 +7,7 @@ MLP_CONTENDERS = (
     "pythae",
     "jax",
     "ours",
+    "ours, plain",
     "ours bf16",
     "ours, quiet",
     "floor",
@@ -15,7 +16,8 @@ MLP_CONTENDERS = (
 # measured in the first round only: they vary little, or answer a side question
 SELDOM = ("ours, quiet", "floor", "floor bf16")
 SELDOM_ROUNDS = 1
-CONV_CONTENDERS = ("tutorial", "ours", "ours bf16", "floor", "floor bf16")
+SMALL_CONTENDERS = ("tutorial", "jax", "ours", "ours, plain")
+CONV_CONTENDERS = ("tutorial", "ours", "ours, plain", "ours bf16", "floor", "floor bf16")
 MNIST_EXAMPLES = 60_000
 
 
@@ -44,6 +46,27 @@ class Work:
 
 
 MLP = Work("mlp", "mlp", (400,), 20, examples=20_000)  # a third of MNIST: all in ten minutes
+IWAE = replace(
+    MLP,
+    name="iwae",  # the net and the batch of Burda et al. 2016, with one code an example
+    widths=(200,),
+    latent_dim=50,
+    batch_size=20,
+    examples=10_000,
+    test_examples=2_000,
+    contenders=SMALL_CONTENDERS,
+)
+DIGITS = replace(
+    IWAE,
+    name="digits",
+    widths=(128,),
+    latent_dim=8,
+    batch_size=64,
+    examples=12_800,
+    shape=(1, 8, 8),
+    data="synthetic",
+    epochs=4,
+)
 CONV = Work(
     "conv",
     "conv",
@@ -70,8 +93,8 @@ CONV64 = replace(
 def works(quick: bool) -> tuple[Work, ...]:
     """Return the works that are compared. quick: a part of the data, for about a minute."""
     if not quick:
-        return MLP, CONV, CONV64
-    slow = ("pythae", "ours, quiet", "floor bf16")
+        return MLP, IWAE, DIGITS, CONV, CONV64
+    slow = ("pythae", "ours, plain", "ours, quiet", "floor bf16")
     brief = tuple(name for name in MLP_CONTENDERS if name not in slow)
     brief_conv = ("tutorial", "ours", "ours bf16")
     return (
