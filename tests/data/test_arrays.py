@@ -164,6 +164,21 @@ def test_a_test_file_with_other_values_is_refused_or_said(pair, capsys):
     assert "255 times as large as those of" in capsys.readouterr().err
 
 
+def test_whole_numbers_up_to_255_in_images_are_bytes_whatever_their_type(arrays, pair):
+    for dtype in (np.float32, np.float64, np.int16):
+        data = arrays(IMAGES.astype(dtype))
+        assert data.test.x.equal(arrays(IMAGES).test.x)
+    with pytest.raises(UserError, match=r"dataset.test=.*bytes: 255 is 1.*write both alike"):
+        pair(IMAGES.astype(np.float32), IMAGES * 0.99)
+
+
+def test_objects_are_answered_with_how_to_save_them(arrays):
+    for labels in (np.array(["cat", "dog"] * 30), np.array([b"cat", b"dog"] * 30)):
+        assert arrays({"x": CURVES, "y": labels}).class_names == ("cat", "dog")
+        with pytest.raises(UserError, match=r"y holds Python objects.*save y\.astype\(str\)"):
+            arrays({"x": CURVES, "y": labels.astype(object)})
+
+
 def test_scaling_is_done_in_float64(arrays, pair, capsys):
     table = np.column_stack([1.7e9 + np.arange(60) * 1.5, np.full(60, 0.1), CURVES[:, 0]])
     low, high, mean, std = (f(table, 0) for f in (np.min, np.max, np.mean, np.std))

@@ -117,6 +117,18 @@ def test_what_is_found_is_sorted_and_hidden_files_are_not(tmp_path):
     assert classes(["cat/a.png", "cat/x/b.png"]) == (None, ())
 
 
+def test_a_stray_image_beside_the_folders_of_classes_is_said(tmp_path, load, capsys):
+    assert classes(["cat/1.png", "dog/1.png", "cover.png", "x.png"]) == (None, ())
+    line = "no labels, because of 2 images outside of folders, such as cover.png"
+    assert line in capsys.readouterr().err
+    for part in ("train/cat", "train/dog", "test/cat", "test/dog"):
+        make_folder(tmp_path / part, 3)
+    (tmp_path / "stray.png").write_bytes((tmp_path / "test/cat/0000.png").read_bytes())
+    data = load("image_folder", path=str(tmp_path), size=4)  # left out, it leaves the labels alone
+    assert data.class_names == ("cat", "dog")
+    assert "left out 1 image beside train/" in capsys.readouterr().err
+
+
 def test_files_that_are_no_image_are_counted_unless_they_often_lie_beside(tmp_path, capsys):
     make_folder(tmp_path, 2)
     names = ["a.heic", "b.HEIC", "c.raw", "photo", "l.txt", "m.json", ".DS_Store", "Thumbs.db"]

@@ -83,7 +83,27 @@ def test_labels_and_columns_by_name_or_position(read):
             read(text)
         with pytest.raises(ValueError, match=r"no column e among"):
             read(text, labels="e")
+    with pytest.raises(ValueError, match=r"write 'dataset\.labels=kind'"):
+        read(frame.to_csv())
+    for name in ("Label", "species", "target", "Class"):
+        assert read(NAMED.assign(**{name: words}).to_csv())[0].y.tolist() == words.tolist()
     assert read(frame.to_csv(), columns=["b"], labels="kind")[0].columns == ["b"]
+
+
+def test_a_column_that_tells_rows_apart_is_no_value_unless_asked_for(read):
+    for name in ("id", "ID", "index", "PassengerId", "row_id"):
+        for ids in (np.arange(30) + 1000, [f"a{i}" for i in range(30)]):
+            table, said = read(NAMED.assign(**{name: ids}).to_csv(index=False))
+            np.testing.assert_array_equal(table.x, NAMED)
+            assert f"without {name} (an index)" in said
+    text = NAMED.assign(id=np.arange(30)).to_csv(index=False)
+    assert read(text, columns=["id", "b"])[0].x[:, 0].tolist() == list(range(30))
+    assert read(text, columns=[-1])[0].columns == ["id"]  # positions count it
+    assert read(text, like=["id", "a"])[0].columns == ["id", "a"]
+    for kept in ("paid", "grid", "kind_of_index_a"):  # no such names
+        assert read(text.replace("id", kept, 1))[0].x.shape == (30, 5)
+    for values in (np.arange(30) / 7, KINDS):  # measurements, and numbers that come again
+        assert read(NAMED.assign(body_mass_index=values).to_csv(index=False))[0].x.shape == (30, 5)
 
 
 def test_a_table_with_names_takes_over_the_order_of_the_training_file(read):

@@ -35,7 +35,7 @@ _MUST_BE = {
     "float_type": "must be a number",
     "bool_type": "must be true or false",
     "string_type": "must be a text (in quotes, if it looks like a number)",
-    "list_type": "must be a list such as [400,200]",
+    "list_type": "must be a list, as in [{input}]",
     "model_type": "must be a group of settings",
     "too_short": "needs at least {min_length} item(s)",
     "too_long": "needs at most {max_length} items",
@@ -141,7 +141,7 @@ def _explain(problem: ErrorDetails, problems: list[ErrorDetails], prefix: str) -
 
 def _must_be(problem: ErrorDetails) -> str:
     """What a value must be, as 'must be …'."""
-    context = problem.get("ctx", {})
+    context = {"input": shown(problem["input"]), **problem.get("ctx", {})}
     text = _MUST_BE.get(problem["type"], problem["msg"]).format(**context)
     return text.replace("'", "")
 

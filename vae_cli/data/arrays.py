@@ -17,6 +17,7 @@ from vae_cli.console import UserError, one_line, say
 from vae_cli.data import tables
 from vae_cli.data.dataset import Curves, Data, Split, fingerprint
 from vae_cli.data.labels import facts_of
+from vae_cli.data.scaling import scaled
 from vae_cli.data.splits import carve, carve_validation
 
 # names of arrays; {} is the part of a file, train or test, as Keras' x_train and x_test have it
@@ -51,7 +52,7 @@ def load(config: ArraysConfig, data_dir: Path) -> Data:
     train, test = (train, rest[0]) if rest else carve(train, config.test_size, "test_size")
     train, val = carve_validation(train, config.val_size)
     splits = [train, test] if val is None else [train, test, val]
-    x = _scaled([split.x[:] for split in splits], config)
+    x = scaled([split.x[:] for split in splits], config, files[0].columns or [])
     white = 255 if x[0].dtype == torch.uint8 else 1
     low, high = min(float(p.min()) for p in x) / white, max(float(p.max()) for p in x) / white
     if not math.isfinite(high - low):
@@ -86,7 +87,7 @@ def _read(part: str, name: str, config: ArraysConfig, train: File | None) -> Fil
                     there = ", ".join(arrays)
                     raise ValueError(f"no {wanted} among {there}; see dataset.key, .labels")
             label = label if label != key else ""
-            x, y = arrays[key], arrays[label] if label else None
+            x, y = _plain(key, arrays), _plain(label, arrays) if label else None
             has_test = config.key is None and key.replace("train", "test") in {*arrays} - {key}
             if len(arrays) > 1:
                 say(f"{name}: {key} for {part}, {f'labels in {label}' if label else 'no labels'}")
@@ -110,6 +111,17 @@ def _read(part: str, name: str, config: ArraysConfig, train: File | None) -> Fil
 def _first(names: tuple[str, ...], part: str, arrays: Mapping[str, Any]) -> str:
     """Find the first of the names, written for a part, that an array has, or nothing."""
     return next((key for name in names if (key := name.format(part)) in arrays), "")
+
+
+def _plain(key: str, arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    """Read one array. Raises ValueError that says what to write in place of Python objects."""
+    try:
+        return arrays[key]
+    except ValueError as error:  # of numpy, which would have to unpickle
+        if "allow_pickle" not in str(error):
+            raise
+        how = f"save {key}.astype(str), or numbers by {key}.astype(float)"
+        raise ValueError(f"{key} holds Python objects, which are never read; {how}") from error
 
 
 def _arrays(path: Path) -> Mapping[str, NDArray[Any]]:
@@ -164,14 +176,16 @@ def laid_out(x: NDArray[Any], layout: str, shape: list[int] | None = None) -> ND
 def _values(files: list[File]) -> tuple[list[Tensor], str]:
     """Give the values of the files one meaning, that of the first. -> values, and its name.
 
-    Bytes stand for 0 to 1, and so do whole numbers up to 255 in images. Those of two values, 0 and
-    another, are black and white, and so are 0 and 1, or 0 and 255, of any type. All else are
-    numbers: float64, or float32 if they were.
+    Bytes stand for 0 to 1, and so do whole numbers up to 255 in images, of any type. Those of two
+    values, 0 and another, are black and white, and so are 0 and 1, or 0 and 255, of any type. All
+    else are numbers: float64, or float32 if they were.
     """
     arrays = given = [file.x for file in files]
     x, whole = given[0], [part.dtype.kind in "bui" for part in given]
     ranges = [(float(part.min()), float(part.max())) for part in given]
     (low, high), *others = ranges
+    if x.ndim == 4 and 128 <= high <= 255:  # of images, floats count that are whole
+        whole = [is_int or not (part % 1).any() for is_int, part in zip(whole, given, strict=True)]
     grey = x.ndim == 4 and whole[0] and low >= 0 and (high <= 1 or 128 <= high <= 255)
     two = grey or x.dtype in (bool, np.uint8) or high in (1, 255)
     if two and (low == 0 or high == 1) and _is_mask(x):
@@ -209,27 +223,3 @@ def _all_among(train: Tensor, test: Tensor) -> bool:
         return False
     known = {hash(row.tobytes()) for row in seen}
     return all(hash(row.tobytes()) in known for row in sought)
-
-
-def _scaled(splits: list[Tensor], config: ArraysConfig) -> list[Tensor]:
-    """Scale each channel or column by the first, the training part, in float64, then round."""
-    train, none = splits[0], config.scale == "none"
-    if none and train.dtype == torch.uint8:
-        return splits
-    columns = train.transpose(0, 1).flatten(1).double()  # [P or C, numbers]
-    low, high = columns.aminmax(dim=1)
-    if none:
-        step = 2**-23 * torch.maximum(-low, high)  # of float32 at most
-        for column in columns[step > (high - low) / 2**16]:
-            before, after = len(column.unique()), len(column.float().unique())
-            if after < before:
-                kept = f"float32 keeps {after:,} of {before:,} values of a column"
-                say(f"warning: {config.train}: {kept}; use dataset.scale=minmax or standard")
-                break
-        return [x.float() for x in splits]
-    varies, shift, span = low < high, low, high - low
-    if config.scale == "standard":
-        shift, span = columns.mean(1), columns.std(1, unbiased=False)
-    shape = (-1, *[1] * (train.ndim - 2))  # a constant becomes 0
-    shift, span = shift.where(varies, low).view(shape), span.where(varies, 1.0).view(shape)
-    return [((x.double() - shift) / span).float() for x in splits]

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from tqdm.contrib.concurrent import thread_map
 
 from vae_cli.config.datasets import ImageFolderConfig
-from vae_cli.console import RunFailed, UserError, one_line, say
+from vae_cli.console import RunFailed, UserError, count, one_line, say
 from vae_cli.data.dataset import Data, Split, fingerprint
 from vae_cli.data.splits import carve, carve_validation
 
@@ -93,16 +93,18 @@ def splits(
     """Split by folders train/ and test/ or val/, or by drawing -> numbers of the names; classes."""
     folders = [SPLITS.get(n.partition("/")[0].lower()) if "/" in n else None for n in names]
     own = {"train", "test"} <= set(folders) or {"train", "val"} <= set(folders)
-    labels, class_names = classes([n.partition("/")[2] for n in names] if own else names)
-    whole, given = Split(torch.arange(len(names)), labels), dict[str | None, Split]()
-    for part in set(folders) if own else ():
-        given[part] = whole.take(torch.tensor([f == part for f in folders]).nonzero()[:, 0])
+    kept = [i for i, folder in enumerate(folders) if folder or not own]
+    labels, class_names = classes([names[i].partition("/")[2] if own else names[i] for i in kept])
+    whole, given = Split(torch.tensor(kept), labels), dict[str | None, Split]()
+    for part in set(folders) - {None} if own else ():
+        given[part] = whole.take(torch.tensor([folders[i] == part for i in kept]).nonzero()[:, 0])
         size = {"test": config.test_size, "val": config.val_size}.get(part or "")
         if size is not None:
             line = f"{config.path} has a folder for these images; leave the setting out"
             raise UserError(f"dataset.{part}_size={size}: {line}")
-    if None in given:
-        say(f"left out {len(given[None])} images that lie beside train/ and the other splits")
+    if len(kept) < len(names):
+        left = count(len(names) - len(kept), "image")
+        say(f"left out {left} beside train/ and the other splits")
     train, test, val = given.get("train", whole), given.get("test"), given.get("val")
     if test is None:
         train, test = carve(train, config.test_size, "test_size")
@@ -136,11 +138,16 @@ def memory() -> int:
 def classes(names: list[str]) -> tuple[Tensor | None, tuple[str, ...]]:
     """Label images by their first-level subfolder -> labels [N], the names of the subfolders.
 
-    None and () unless every image lies in a subfolder and there are at least two subfolders.
+    None and () unless every image lies in a subfolder and there are at least two subfolders. Say
+    which image lies beside them.
     """
     folders = [name.partition("/")[0] if "/" in name else "" for name in names]
     distinct, labels = np.unique(folders, return_inverse=True)
     if len(distinct) < 2 or "" in distinct:
+        if len(distinct) > 2:
+            stray = f"{count(folders.count(''), 'image')} outside of folders"
+            line = f"{stray}, such as {names[folders.index('')]}; else the folders are classes"
+            say(f"note: no labels, because of {line}")
         return None, ()
     return torch.from_numpy(labels), tuple(map(str, distinct))
 

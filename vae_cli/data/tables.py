@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from vae_cli.config.datasets import ArraysConfig
 from vae_cli.console import say
 
-LABELS = ("y", "Y", "label", "Label", "labels", "Labels")  # names that mark them
+NAMES = ("y", "label", "labels", "target", "class", "species")  # that mark labels
+LABELS = (*NAMES, *map(str.capitalize, NAMES))
+# whole numbers or texts under such a name, each another, tell rows apart: id, PassengerId, row_id
+ID = re.compile(r"(?i:(.+[ _.-])?(id|idx|index))|.*[a-z](Id|ID)")
 NUMBER = re.compile(r"[-+]?[.\d][-+.\de]*|[-+]?inf(inity)?|nan|n/?a|null|", re.IGNORECASE)
 
 
@@ -59,14 +62,22 @@ def read(
     every = [name for name in columns if name not in without]
     label = next((name for name in LABELS if name in every), "")
     label = _found(config.labels, every) if config.labels else label
-    wanted = config.columns or (like if named else None) or [n for n in every if n != label]
+    ids = {
+        name
+        for name in every
+        if ID.fullmatch(name) and columns[name].dtype.kind != "f" and columns[name].is_unique
+    }
+    plain = [name for name in every if name != label and name not in ids]
+    wanted = config.columns or (like if named else None) or plain
     used = [_found(name, every) for name in wanted]
     if texts := [name for name in used if columns[name].dtype.kind not in "buif"]:
         raise ValueError(
             f"has texts in the column {texts[0]} (as {columns[texts[0]].iloc[0]!r}), which are not"
-            " numbers; name the labels by dataset.labels, or what to use by dataset.columns"
+            f" numbers; if these are labels, write 'dataset.labels={texts[0]}'; else name the"
+            " columns to use by dataset.columns"
         )
-    without |= {name: "not asked for" for name in every if name not in (*used, label)}
+    why = {name: "an index" if name in ids else "not asked for" for name in every}
+    without |= {name: why[name] for name in every if name not in (*used, label)}
     said = [f"{len(table):,} rows of {len(used)} values, {'a' if named else 'no'} line of names"]
     said += [f"labels in {label}"] if label else []
     x = np.column_stack([columns[name].to_numpy() for name in used])

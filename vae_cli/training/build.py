@@ -81,7 +81,8 @@ def load_data(config: Config, former: Mapping[str, Any] | None = None) -> Data:
     if ("image" if len(data.shape) == 3 else "curve") not in config.model.accepts:
         raise UserError(config.model.refusal_of_curves(data.name))
     if config.likelihood.needs_unit_interval and not (low >= 0 and high <= 1):
-        raise UserError(config.likelihood.refusal_of_data(values))
+        scale = ", or dataset.scale=minmax" * hasattr(config.dataset, "scale")
+        raise UserError(config.likelihood.refusal_of_data(values) + scale)
     parts = (part for part in (data.train, data.val, data.test) if part is not None)
     if config.model.condition_on_labels and any(part.labels is None for part in parts):
         raise UserError(f"model.condition_on_labels=true: dataset={data.name} has no labels")
