@@ -68,7 +68,8 @@ class Compiled(Resident):
         corrupts = state.corruption(head, torch.Generator(head.device)) is not head
         self.draws = corrupts or data.binarize == "dynamic"
         torch.compiler.reset()  # graphs of earlier runs in this process count towards a limit
-        torch._dynamo.config.trace_autograd_ops = True  # torch.autograd.grad is part of the graph
+        if hasattr(torch._dynamo.config, "trace_autograd_ops"):  # from torch 2.11 on
+            torch._dynamo.config.trace_autograd_ops = True  # torch.autograd.grad is in the graph
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # "no CUDA"
         self.graph = torch.compile(self.whole, fullgraph=True, dynamic=False)
 
