@@ -2,6 +2,7 @@
 
 import io
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 
 from vae_cli import console
 
@@ -37,6 +38,13 @@ def test_an_autoencoder_has_no_kl_and_a_quiet_run_no_lines(capsys):
     with console.Progress(40, 0, 20, has_kl=True, quiet=True) as bar:
         bar.epoch(RECORD)
     assert capsys.readouterr().err == ""
+
+
+def test_a_file_that_takes_both_streams_gets_no_bar():
+    with io.StringIO() as file, redirect_stdout(file), redirect_stderr(file):
+        bar = console.Progress(40, 0, 20, has_kl=True, quiet=False)
+        bar.step(10)
+        assert file.getvalue() == ""
 
 
 def test_one_is_no_plural():

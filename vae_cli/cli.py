@@ -32,20 +32,25 @@ from vae_cli.sweeps.plan import plan_sweep
 
 def main() -> NoReturn:
     """Entry point of `vae-train` and of `python -m vae_cli`."""
-    streams = (sys.stdout, sys.stderr)  # None: closed before the program began
-    sys.stdout, sys.stderr = (stream and Forgiving(stream) for stream in streams)
     be_polite()
-    sys.exit(run(sys.argv[1:]))
+    _end(lambda: run(sys.argv[1:]))
 
 
 def eval_main() -> NoReturn:
     """Entry point of `vae-eval`."""
-    sys.exit(answer("vae-eval", lambda: _eval(sys.argv[1:])))
+    _end(lambda: answer("vae-eval", lambda: _eval(sys.argv[1:])))
 
 
 def report_main() -> NoReturn:
     """Entry point of `vae-report`."""
-    sys.exit(answer("vae-report", lambda: _report(sys.argv[1:])))
+    _end(lambda: answer("vae-report", lambda: _report(sys.argv[1:])))
+
+
+def _end(work: Callable[[], int]) -> NoReturn:
+    """Do the work, also where nobody reads what it prints, and end with its exit code."""
+    streams = (sys.stdout, sys.stderr)  # None: closed before the program began
+    sys.stdout, sys.stderr = (stream and Forgiving(stream) for stream in streams)
+    sys.exit(work())
 
 
 def run(argv: Sequence[str]) -> int:

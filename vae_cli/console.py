@@ -47,10 +47,14 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
+def in_notebook() -> bool:
+    """Whether a notebook shows what is printed, and a bar too."""
+    return type(sys.stdout).__module__ == "ipykernel.iostream"
+
+
 def screen() -> TextIO:
     """Where lines and the bar go: standard error, which a notebook paints red: there the output."""
-    in_notebook = type(sys.stdout).__module__ == "ipykernel.iostream"
-    return sys.stdout if in_notebook else sys.stderr
+    return sys.stdout if in_notebook() else sys.stderr
 
 
 def say(line: str) -> None:
@@ -83,7 +87,7 @@ class Progress:
             total=steps,
             initial=done,
             file=screen(),
-            disable=quiet or not (sys.stderr.isatty() or screen() is sys.stdout),
+            disable=quiet or not (in_notebook() or sys.stderr.isatty()),
             bar_format="{desc} {percentage:.0f}% {bar:10} {remaining} left",
             leave=False,
         )

@@ -57,7 +57,7 @@ def test_a_run_is_trained_where_the_command_trains_it_and_loaded(tmp_path, capsy
         (vae_cli.train, {"bta": 1}, "bta=1: no such setting (did you mean beta?)"),
         (vae_cli.train, {"beta": (1, 4)}, "beta=1,4: several values"),
         (vae_cli.train, {"dry_run": True}, "dry_run=true leaves no run"),
-        (vae_cli.sweep, {"beta": (1, -4)}, "job 1 (beta=-4): beta=-4: must be >= 0"),
+        (vae_cli.sweep, {"beta": (1, -4)}, "job 2 (beta=-4): beta=-4: must be >= 0"),
     ],
 )
 def test_a_mistake_is_a_line_and_no_folder(tmp_path, call, settings, line):

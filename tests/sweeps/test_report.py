@@ -62,8 +62,19 @@ def test_a_narrow_terminal_leaves_out_columns_and_a_pipe_none(sweep, monkeypatch
 def test_a_command_has_the_switches_of_its_sweep_and_its_plug_ins(tmp_path, write_run, measured):
     write_run(tmp_path / "beta=1", measured(1, 2), overrides=("beta=1",), plugins=["my_vae"])
     (tmp_path / "jobs.json").write_text(json.dumps({"switches": ["--config-dir=my own"]}))
-    line = report.commands(compare([tmp_path]))["the best again"]
-    assert line == "vae-train '--config-dir=my own' 'plugins=[my_vae]' beta=1"
+    lines = report.commands(compare([tmp_path]))
+    assert lines["the best again"] == ("vae-train '--config-dir=my own' 'plugins=[my_vae]' beta=1")
+    run = f"run={tmp_path}/beta=1"
+    assert lines["pictures of a run"] == f"vae-eval 'plugins=[my_vae]' {run} task=figures"
+
+
+def test_a_command_for_what_is_not_there_is_left_out(tmp_path, write_run, measured):
+    for name, logger in (("a", {}), ("b", {"csv": {"name": "csv"}})):
+        write_run(tmp_path / name, measured(1, 2), seed=ord(name), logger=logger, figures="all")
+    assert list(report.commands(compare([tmp_path]))) == ["the best again"]
+    write_run(tmp_path / "c", measured(1, 2), logger={"tensorboard": {"name": "tensorboard"}})
+    lines = report.commands(compare([tmp_path]))
+    assert lines["all runs in TensorBoard"] == f"tensorboard --logdir {tmp_path}"
 
 
 def test_csv_is_a_row_a_run_with_all_digits(sweep):

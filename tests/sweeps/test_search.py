@@ -136,7 +136,10 @@ def test_a_stopped_search_goes_on_as_the_uninterrupted_one(tmp_path, capsys):
 
 
 def test_the_best_trial_is_printed_and_kept(tmp_path, capsys):
-    sweep = plan(tmp_path, *SPACE)
+    (tmp_path / "own").mkdir()
+    line = ["hydra/sweeper=optuna", "dataset=digits", *SPACE, "hydra.sweeper.n_trials=4"]
+    sweep = plan_sweep([*line, f"hydra.sweep.dir={tmp_path}/all"], extra_dir=f"{tmp_path}/own")
+    sweep.folder.mkdir()
     run(sweep, FakeTraining())
     content = yaml.safe_load((sweep.folder / "best.yaml").read_text())
     assert content["trials"] == {"complete": 4}
@@ -145,7 +148,12 @@ def test_the_best_trial_is_printed_and_kept(tmp_path, capsys):
     assert best["values"] == {"val/elbo": wanted.value}
     assert best["folder"] == f"trial-{wanted.number:03d}"
     assert f"optimizer.lr={wanted.params['optimizer.lr']!r}" in best["command"]
-    assert best["command"] in capsys.readouterr().out
+    start = f"vae-train --config-dir={tmp_path}/own dataset=digits optimizer.lr="
+    assert best["command"].startswith(start)
+    printed = capsys.readouterr().out
+    assert best["command"] in printed
+    assert f"best: trial-{wanted.number:03d}, val/elbo" in printed
+    assert "trial-001 (2/4) optimizer.lr=" in printed
 
 
 def test_failed_trials_and_combinations_that_cannot_work_do_not_end_a_search(tmp_path):

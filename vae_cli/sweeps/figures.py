@@ -35,7 +35,7 @@ def draw_all(sweep: Comparison, folder: Path) -> tuple[list[tuple[str, Path]], l
         path = folder / f"{safe_name(stem)}.png"
         title += f" over {setting}" * bool(setting) + f" ({part.title})" * bool(part.title)
         try:
-            save_png(draw(title=title), path, small_print(sweep))
+            save_png(draw(title=title), path, small_print(part))
             drawn.append((title, path))
         except Exception as error:  # of whatever kind: the table is worth having without it
             failed.append(f"{path.name} could not be drawn: {one_line(error)[:200]}")

@@ -21,6 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from vae_cli.config.compose import own_hydra, quoted
+from vae_cli.config.plugins import load_plugins
 from vae_cli.config.registry import config_dir
 from vae_cli.config.settings import Config
 from vae_cli.console import Forgiving, RunFailed, UserError, count, one_line, say
@@ -107,7 +108,7 @@ def train_job(
                 pictures = [Pictures()]
             train(config, folder, [*pictures, *observers], swept)
         except (UserError, KeyboardInterrupt):
-            if {item.name for item in folder.iterdir()} <= {".hydra", LOG, jobs.CONSOLE, LOCK}:
+            if {item.name for item in folder.iterdir()} <= {".hydra", LOG, LOCK}:
                 shutil.rmtree(folder)  # no run began in it
             raise
 
@@ -150,19 +151,14 @@ def through_hydra(arguments: Sequence[str], job: Callable[[DictConfig], object])
     return 0
 
 
-def quietly(work: Callable[[], int], folder: Path, shown: bool) -> tuple[int, list[str]]:
-    """Let a job print into console.log in its folder, or, if `shown`, on the terminal.
-
-    Returns its exit code and the lines in console.log.
-    """
+def quietly(work: Callable[[], int], folder: Path, shown: bool) -> int:
+    """Let a job print into console.log in its folder, or, if `shown`, on the terminal."""
     if shown:
-        return work(), []
-    with (folder / jobs.CONSOLE).open("a+") as file:
-        start, stream = file.tell(), cast(TextIO, Forgiving(file))
+        return work()
+    with (folder / jobs.CONSOLE).open("a") as file:
+        stream = cast(TextIO, Forgiving(file))
         with redirect_stdout(stream), redirect_stderr(stream):
-            code = work()
-        file.seek(start)
-        return code, file.read().splitlines()
+            return work()
 
 
 @contextmanager
@@ -173,11 +169,9 @@ def followed(path: Path) -> Iterator[None]:
 
     def follow() -> None:
         with path.open() as file:
-            is_last = False
-            while not is_last:
-                is_last = ended.wait(0.3)
-                if text := file.read():
-                    print(text, end="", flush=True)
+            while not ended.wait(0.3):
+                print(file.read(), end="", flush=True)
+            print(file.read(), end="", flush=True)
 
     thread = Thread(target=follow, daemon=True)
     thread.start()
@@ -194,10 +188,12 @@ def launched(sweep: Sweep, process: int, cfg: DictConfig) -> int:
 
     Prints a line before and a line after the job, and nothing between them unless asked.
     """
-    job = sweep.jobs[HydraConfig.get().job.num]
+    job, is_worker = sweep.jobs[HydraConfig.get().job.num], os.getpid() != process
+    if is_worker:
+        load_plugins(job.settings["plugins"])
     if job.is_finished:
         return 0
-    is_worker, title = os.getpid() != process, jobs.title(sweep, job)
+    title = jobs.title(sweep, job)
 
     def tell(line: str) -> None:
         if not is_worker:
@@ -211,8 +207,8 @@ def launched(sweep: Sweep, process: int, cfg: DictConfig) -> int:
     tell(title)
     work = partial(run_job, job.config, job.folder, swept=sweep.swept)
     # the output of several jobs at once would mix on a terminal
-    code, lines = quietly(work, job.folder, sweep.shows_jobs and not is_worker)
-    tell(f"{title}: {jobs.outcome(job, code == USAGE_ERROR, lines)}")
+    code = quietly(work, job.folder, sweep.shows_jobs and not is_worker)
+    tell(f"{title}: {jobs.outcome(job, code == USAGE_ERROR)}")
     if code in STOPPED and not is_worker:
         raise Interrupted("", by_signal=code == TERMINATED)  # ends the sweep
     return code
@@ -228,7 +224,7 @@ def run_sweep(sweep: Sweep) -> int:
         task = partial(run_job, config, folder, observers, sweep.swept)
         words = [*sweep.switches, *overrides, f"hydra.run.dir={quoted(folder)}"]
         work = partial(quietly, task, folder, sweep.shows_jobs)
-        code = through_hydra(words, lambda cfg: codes.append(work()[0]))
+        code = through_hydra(words, lambda cfg: codes.append(work()))
         return max([code, *codes])
 
     with sweep.begun():
@@ -247,8 +243,6 @@ def run_sweep(sweep: Sweep) -> int:
         from vae_cli.sweeps.report import sweep_report  # imports pandas
 
         print("", sweep_report(sweep.folder, figures=code not in STOPPED), sep="\n", flush=True)
-        if all(job.config.figures == "auto" for job in sweep.jobs):
-            print("  vae-eval run=FOLDER task=figures  # draws the pictures of a run")
     if code in STOPPED:
         place = f"hydra.sweep.dir={shlex.quote(str(sweep.folder))}"
         print(f"vae-train: stopped; the same command with {place} goes on", file=sys.stderr)

@@ -10,7 +10,6 @@ from hydra.experimental.callback import Callback
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from vae_cli.config.check import as_container
 from vae_cli.config.compose import (
     checked,
     composed,
@@ -60,7 +59,7 @@ class Planned:
 
     def __init__(self, sweep: "Sweep") -> None:
         self.jobs = {
-            tuple(job.overrides): (job.folder.relative_to(sweep.folder), as_container(job.config))
+            tuple(job.overrides): (job.folder.relative_to(sweep.folder), job.settings)
             for job in sweep.jobs
         }
 

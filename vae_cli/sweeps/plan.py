@@ -12,7 +12,6 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import yaml
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
@@ -26,7 +25,6 @@ from vae_cli.config.check import (
     typed,
 )
 from vae_cli.config.compose import composed, hydra_words, parse_overrides
-from vae_cli.config.plugins import load_plugins
 from vae_cli.config.settings import Config
 from vae_cli.console import UserError, one_line, say
 from vae_cli.runs import resume, saved
@@ -41,34 +39,27 @@ JOBS = "jobs.json"  # in the folder of a sweep: what it was started with
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep."""
+    """One run of a sweep, in plain values: a worker imports plug-ins before it meets a class."""
 
-    number: int
+    number: int  # from 1
     overrides: list[str]  # KEY=VALUE, without Hydra's own settings
     swept: dict[str, str]  # those of them in which jobs differ: {"beta": "4", "seed": "0"}
-    config: Config
+    settings: dict[str, Any]
     folder: Path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        plain = as_container(self.config)  # a worker imports plug-ins before it meets a class
-        return _in_worker, (plain, self.number, self.overrides, self.swept, self.folder)
 
     def __str__(self) -> str:
         return f"job {self.number} ({' '.join(self.overrides)})"
+
+    @property
+    def config(self) -> Config:
+        """The settings with their types."""
+        return typed(self.settings)
 
     @property
     def is_finished(self) -> bool:
         """Whether its run has completed, so that nothing is left to do."""
         begun = (self.folder / "config.yaml").is_file()
         return begun and resume.is_finished(saved.read_run(self.folder), self.config)
-
-
-def _in_worker(
-    plain: dict[str, Any], number: int, texts: list[str], swept: dict[str, str], folder: Path
-) -> Job:
-    """Make a job anew in the process that a launcher has started for it."""
-    load_plugins(plain["plugins"])
-    return Job(number, texts, swept, typed(plain), folder)
 
 
 @dataclass(frozen=True)
@@ -129,31 +120,31 @@ def plan_sweep(
     plain = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
     master = composed(name, plain, extra_dir, with_hydra=True)
     hydra = master.hydra
-    params = []
-    for key, value in (hydra.sweeper.get("params") or {}).items():
-        params.append(f"{key}={value}")
-        one_word = re.fullmatch(r"[-+.:\w]+", str(value)) is not None
-        number = one_word and not isinstance(yaml.safe_load(str(value)), str)
-        if number and hydra_words(params[-1:]) != params[-1:]:  # of a text
-            line = "not clearly a text in YAML; write \"'…'\", quotes in quotes"
-            raise UserError(f"hydra.sweeper.params: {params[-1]}: {line}")
-    typed = {o.key_or_group for o in task}  # the command line wins over a preset
+    if "sweep" in [o.key_or_group for o in task]:
+        # a single run refuses sweep=NAME: where the preset holds no more, a job does without it
+        others = [o for o in parsed if o.key_or_group != "sweep" and not o.is_sweep_override()]
+        without = composed(name, [str(o.input_line) for o in others], extra_dir)
+        if dict(without) == {key: master[key] for key in without}:
+            task = [o for o in task if o.key_or_group != "sweep"]
+    params = [f"{key}={value}" for key, value in (hydra.sweeper.get("params") or {}).items()]
+    given = {o.key_or_group for o in task}  # the command line wins over a preset
     preset = parse_overrides(hydra_words(params, sweep=True))
-    task = [*(o for o in preset if o.key_or_group not in typed), *task]
+    task = [*(o for o in preset if o.key_or_group not in given), *task]
 
+    named = {"--config-name": name * (name != "config"), "--config-dir": extra_dir}
+    switches = [f"{switch}={value}" for switch, value in named.items() if value]
     folder, search = output_folder(master, "sweep", overrides), None
-    values: dict[str, list[str]] = {}
     jobs: list[Job] = []
     if hydra.sweeper.get("name") == "optuna":
         if find_spec("optuna") is None:
             raise UserError("hydra/sweeper=optuna needs an extra: pip install 'vae-cli[optuna]'")
         from vae_cli.sweeps.search import plan_search  # imports Optuna
 
-        search = plan_search(cast(Any, OmegaConf.to_container(hydra.sweeper)), task, check)
+        node = cast(Any, OmegaConf.to_container(hydra.sweeper))
+        search = plan_search(node, task, check, switches)
         swept, known = given_keys(search.space), search.identity
     else:
-        values = dict(map(_values, task))
-        jobs = _grid(values, check)
+        jobs = _grid(dict(map(_values, task)), check)
         if len(jobs) == 1 and hydra.launcher._target_.endswith("BasicLauncher"):
             line = "give several values, such as beta=1,4, or sweep=beta; one run needs no -m"
             raise UserError(f"-m: nothing is swept: {line}")
@@ -166,8 +157,10 @@ def plan_sweep(
             folder = max(same, key=lambda path: path.stat().st_mtime).parent.absolute()
         say(f"vae-train: resume=auto: {'going on' if same else 'a new sweep'} in {folder}")
     hydra.sweep.dir = str(folder)
-    named = {"--config-name": name * (name != "config"), "--config-dir": extra_dir}
-    switches = [f"{switch}={value}" for switch, value in named.items() if value]
+    plain_jobs: list[Any] = [job.settings for job in jobs] or [master]
+    in_vain = all(job["figures"] != "all" and job["image_every"] for job in plain_jobs)
+    if in_vain and "image_every" in given_keys(overrides):
+        say("vae-train: image_every: a sweep draws no pictures of its runs without figures=all")
     command = ["vae-train", "-m", *switches, *overrides]
     return Sweep(folder, _placed(jobs, folder), swept, known, switches, command, master, search)
 
@@ -195,16 +188,16 @@ def _values(override: Override) -> tuple[str, list[str]]:
 def _grid(values: dict[str, list[str]], check: Callable[[Sequence[str]], Config]) -> list[Job]:
     """Every combination of the values, checked, with the name of its folder."""
     jobs: dict[str, Job] = {}  # by all settings
-    for number, combination in enumerate(product(*values.values())):
+    for number, combination in enumerate(product(*values.values()), start=1):
         pairs = dict(zip(values, combination, strict=True))
         texts = [f"{key}={value}" for key, value in pairs.items()]
         swept = {key: x.strip("'\"") for key, x in pairs.items() if len(values[key]) > 1}
         try:
-            config = check(texts)
+            settings = as_container(check(texts))
         except UserError as error:
             raise UserError(f"job {number} ({' '.join(texts)}): {error}") from error
-        job = Job(number, texts, swept, config, Path(folder_name(swept, number)))
-        if (twin := jobs.setdefault(digest(as_container(config)), job)) is not job:
+        job = Job(number, texts, swept, settings, Path(folder_name(swept)))
+        if (twin := jobs.setdefault(digest(settings), job)) is not job:
             raise UserError(f"{twin} and {job} have equal settings; sweep each value once")
     return list(jobs.values())
 
@@ -244,9 +237,9 @@ def output_folder(cfg: DictConfig, kind: str, texts: Sequence[str]) -> Path:
     return Path(str(cfg.hydra[kind].dir)).absolute()
 
 
-def folder_name(swept: Mapping[str, str], number: int) -> str:
-    """Name the folder of a job by its swept settings or, where there are none, by its number."""
-    return safe_name(",".join(f"{key}={value}" for key, value in swept.items())) or str(number)
+def folder_name(swept: Mapping[str, str]) -> str:
+    """Name the folder of a job by its swept settings; 0 where there is one job without any."""
+    return safe_name(",".join(f"{key}={value}" for key, value in swept.items())) or "0"
 
 
 def safe_name(text: str) -> str:

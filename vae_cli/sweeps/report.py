@@ -17,7 +17,7 @@ from pandas import DataFrame
 
 from vae_cli.console import UserError, one_line
 from vae_cli.runs.files import as_json, write_text
-from vae_cli.runs.saved import read_metrics
+from vae_cli.runs.saved import SavedRun, read_metrics
 from vae_cli.sweeps.plan import read_jobs
 from vae_cli.sweeps.table import ACTIVE, TEST_METRICS, Comparison, compare, rows_of
 from vae_cli.sweeps.varied import SEED, text
@@ -90,8 +90,14 @@ def commands(sweep: Comparison) -> dict[str, str]:
         if part.has_best:
             best = next(i for i, run in enumerate(part.saved) if run.status == "completed")
             lines["the best again" + f" ({part.title})" * bool(part.title)] = again(part)[best]
-    folder = commonpath([folder.resolve() for folder in sweep.folders])
-    lines["all runs in TensorBoard"] = ["tensorboard", "--logdir", folder]
+    # a run of a version without this setting has logged there too
+    if any("tensorboard" in run.settings.get("logger", "tensorboard") for run in sweep.saved):
+        folder = commonpath([folder.resolve() for folder in sweep.folders])
+        lines["all runs in TensorBoard"] = ["tensorboard", "--logdir", folder]
+    if all(run.settings["figures"] == "auto" for run in sweep.saved):
+        plugins = _plugins(sweep.saved[0])
+        run = f"run={sweep.saved[0].folder}"
+        lines["pictures of a run"] = ["vae-eval", *plugins, run, "task=figures"]
     return {what: shlex.join(words) for what, words in lines.items()}
 
 
@@ -100,10 +106,13 @@ def again(sweep: Comparison) -> list[list[str]]:
     lines = []
     for run, texts in zip(sweep.saved, sweep.overrides, strict=True):
         switches = map(str, read_jobs(run.folder.parent).get("switches", ()))
-        plugins = ",".join(map(str, run.settings.get("plugins") or ()))
-        own = [f"plugins=[{plugins}]"] * bool(plugins)
-        lines.append(["vae-train", *switches, *own, *texts])
+        lines.append(["vae-train", *switches, *_plugins(run), *texts])
     return lines
+
+
+def _plugins(run: SavedRun) -> list[str]:
+    names = ",".join(map(str, run.settings.get("plugins") or ()))
+    return [f"plugins=[{names}]"] * bool(names)
 
 
 def _tabulated(table: DataFrame, form: str) -> str:
@@ -223,5 +232,6 @@ def sweep_report(folder: Path, figures: bool = True) -> str:
     except Exception as error:  # of whatever kind: the runs are what counts
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
         return f"warning: no report of the sweep: {kind}{one_line(error)[:300]}"
-    last = f"  {folder / 'report.html'}\n  {commands(sweep)['all runs in TensorBoard']}"
-    return "\n\n".join([terminal(sweep), *failed, last])
+    lines = [f"{k}: {line}" for k, line in commands(sweep).items() if "again" not in k]
+    last = [f"  {line}" for line in (folder / "report.html", *lines)]
+    return "\n\n".join([terminal(sweep), *failed, "\n".join(last)])

@@ -63,11 +63,14 @@ class Search:
     settings: SearchConfig
     space: dict[str, draws.BaseDistribution]  # by setting; choices are texts as they are typed
     fixed: list[str]  # overrides of every trial
+    switches: list[str]  # as in Sweep
     identity: str  # equal for an equal search, however many trials it has
     check: Check
 
 
-def plan_search(node: Mapping[str, Any], task: Sequence[Override], check: Check) -> Search:
+def plan_search(
+    node: Mapping[str, Any], task: Sequence[Override], check: Check, switches: list[str]
+) -> Search:
     """Check hydra.sweeper (node) and settings at each end and choice (task). Raises UserError."""
     settings = validated(SearchConfig, node, PREFIX)
     fixed = {o.get_key_element(): str(o.input_line) for o in task if not o.is_sweep_override()}
@@ -91,7 +94,7 @@ def plan_search(node: Mapping[str, Any], task: Sequence[Override], check: Check)
         raise UserError("dry_run=true: not for a search; leave out -m and the ranges")
     about = [sorted(map(str, space.items())), settings.metric, settings.direction]
     known = digest([*about, identity(configs[0])])
-    return Search(settings, space, [*fixed.values()], known, check)
+    return Search(settings, space, [*fixed.values()], switches, known, check)
 
 
 def distribution(override: Override) -> draws.BaseDistribution:
@@ -156,7 +159,8 @@ def run_search(search: Search, folder: Path, train: Train) -> int:
     if done := sum(trial.state.is_finished() for trial in study.trials):
         say(f"vae-train: {done} of {settings.n_trials} trials are done")
     while (trial := _next_trial(study, storage, search, folder)) is not None:
-        which = f"trial {trial.number + 1}/{settings.n_trials} {','.join(_typed(trial.params))}"
+        place = f"{_name(trial.number)} ({trial.number + 1}/{settings.n_trials})"
+        which = f"{place} {','.join(_typed(trial.params))}"
         print(which, flush=True)
         result = _train_trial(trial, study, search, folder, train)
         if isinstance(result, int):
@@ -193,7 +197,7 @@ def _train_trial(
         if other.state is TrialState.COMPLETE and other.params == trial.params:
             trial.set_user_attr("same_as", other.number)
             study.tell(trial.number, other.values)
-            return f"the settings of trial {other.number} again"
+            return f"the settings of {_name(other.number)} again"
     overrides, place = [*search.fixed, *_typed(trial.params)], folder / _name(trial.number)
     try:
         config = search.check(overrides)
@@ -242,16 +246,15 @@ def _report(study: optuna.Study, search: Search, folder: Path) -> None:
     counts = {state: states.count(state) for state in states}
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
     best = study.best_trials if "complete" in states else []
-    fixed = [text for text in search.fixed if not text.startswith("sweep=")]
     entries = []
     for trial in best if len(search.settings.metric) > 1 else best[:1]:
         values = dict(zip(search.settings.metric, trial.values, strict=True))
         number = trial.user_attrs.get("same_as", trial.number)
-        command = shlex.join(["vae-train", *fixed, *_typed(trial.params)])
+        command = shlex.join(["vae-train", *search.switches, *search.fixed, *_typed(trial.params)])
         entry = {"trial": number, "values": values, "folder": _name(number)}
         entries.append(entry | {"command": command})
         numbers = ", ".join(f"{metric} {value:.4f}" for metric, value in values.items())
-        print(f"  best: trial {number}, {numbers}\n  {command}")
+        print(f"  best: {_name(number)}, {numbers}\n  {command}")
     content = {"trials": counts, "best": entries}
     write_text(folder / "best.yaml", yaml.safe_dump(content, sort_keys=False))
     print(f"  {folder / 'best.yaml'}", flush=True)
