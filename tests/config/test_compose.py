@@ -110,6 +110,10 @@ def test_a_text_may_stand_in_quotes_and_may_be_null(make_config):
     assert make_config("data_dir=null").data_dir is None
     words = compose.hydra_words(["+beta=4", "+hydra.a=b", "resume=x"])
     assert words == ["beta=4", "+hydra.a=b", "resume='x'"]
+    assert compose.hydra_words(["tags=a,b", "name=a,b"], sweep=True) == [
+        "tags='a,b'",
+        "name='a','b'",
+    ]
 
 
 @pytest.mark.parametrize(

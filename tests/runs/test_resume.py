@@ -55,6 +55,11 @@ def test_loggers_are_kept_with_their_settings_or_chosen_anew(make_config, write_
     assert resumed(folder, "epochs=30").logger == begin.logger
     assert resumed(folder, "logger.mlflow.experiment=b").logger["mlflow"].experiment == "b"
     assert [*resumed(folder, "logger=tensorboard").logger] == ["tensorboard"]
+    saved_run = write_run("strange", make_config("logger=mlflow", "logger.mlflow.tracking_uri=x"))
+    with pytest.raises(UserError, match=r"add logger.mlflow.tracking_uri=x to log there, or logge"):
+        resumed(saved_run, "epochs=30")
+    assert resumed(saved_run, "logger.mlflow.tracking_uri=x").logger["mlflow"].tracking_uri == "x"
+    assert not resumed(saved_run, "logger=none").logger
     monkeypatch.setattr(check, "find_spec", lambda module: None)
     with pytest.raises(UserError, match="logger=mlflow needs an extra"):
         resumed(folder, "epochs=30")

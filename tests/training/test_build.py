@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -36,6 +38,18 @@ def test_denormal_numbers_are_flushed_while_a_run_trains(make_config):
     with prepared_process(make_config()):
         assert (smallest / 2).item() == 0 or not torch.set_flush_denormal(True)
     assert (smallest / 2).item() > 0
+
+
+def test_programs_lie_in_the_users_cache_or_where_it_cannot_be_written_in_torchs_own(
+    make_config, tmp_path, monkeypatch
+):
+    (tmp_path / "file").touch()
+    for cache, kept in ((tmp_path / "file", None), (tmp_path, f"{tmp_path}/vae-cli/compiled")):
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+        monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+        with prepared_process(make_config()):
+            assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == kept
 
 
 def test_only_a_lack_of_memory_is_named_as_one(make_config):

@@ -120,11 +120,13 @@ def test_a_compiled_run_goes_on_exactly(make_config, tmp_path, graphs):
     assert_equal_runs(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_long_runs_are_compiled_and_others_are_not(make_config, monkeypatch):
-    def kind(*overrides):
+def test_long_runs_are_compiled_and_others_are_not(make_config, monkeypatch, capsys):
+    def kind(*overrides, before=None):
         config = make_config(*DIGITS, *overrides)  # 6 steps an epoch
         data = load_data(config)
-        return type(engine_for(TrainState(config, data, CPU), data, config))
+        state = TrainState(config, data, CPU)
+        state.compiled = before  # by the checkpoint
+        return type(engine_for(state, data, config))
 
     monkeypatch.setattr(engines, "PAYS_FROM", 60)
     assert kind("epochs=10") is Compiled
@@ -133,6 +135,12 @@ def test_long_runs_are_compiled_and_others_are_not(make_config, monkeypatch):
     assert kind("epochs=1", "compile=true") is Compiled
     assert kind("epochs=10", "on_nonfinite=skip") is Engine
     assert kind("epochs=10", "objective=aae") is Engine
+    assert kind("epochs=10", before=False) is Engine
+    assert kind("epochs=1", before=True) is Compiled
+    assert kind("epochs=10", "compile=false", before=True) is Engine
+    assert not capsys.readouterr().err
+    assert kind("compile=true", "on_nonfinite=skip") is Engine
+    assert "no effect together with on_nonfinite=skip\n" in capsys.readouterr().err
 
 
 def test_a_step_that_cannot_be_compiled_is_made_without(make_config, tmp_path, graphs, capsys):
@@ -142,6 +150,7 @@ def test_a_step_that_cannot_be_compiled_is_made_without(make_config, tmp_path, g
         train(make_config(*settings), tmp_path / compiled)
     assert "note: compile: training goes on without" in capsys.readouterr().err
     assert_equal_runs(tmp_path / "true", tmp_path / "false")
+    assert last_checkpoint(tmp_path / "true")["compiled"] is False  # stays so
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="there is no C++ compiler")

@@ -213,7 +213,8 @@ class Pictures(Observer):
 
     def epoch(self, training: Training, record: dict[str, float]) -> None:
         run, state, every = self.run, training.state, training.config.image_every
-        if training.config.figures == "none" or every == 0 or state.epoch % every:
+        drawing = training.config.figures != "none" and training.run.loggers
+        if not drawing or every == 0 or state.epoch % every:
             return
         with evaluating(state.measured):
             x = run.examples(self.index)

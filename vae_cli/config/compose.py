@@ -158,8 +158,8 @@ def hydra_words(texts: Sequence[str], sweep: bool = False) -> list[str]:
         key, equals, value = word.partition("=")
         if equals and (bare := keys.get(key.lstrip("+"))):
             choice = re.fullmatch(r"choice\((.*)\)", value)
-            # plug-ins are imported before the first job, so a list of them is no sweep
-            several = sweep and not of_hydra and key.lstrip("+") != "plugins"
+            # plug-ins are imported before the first job, so a list of them is no sweep; nor of tags
+            several = sweep and not of_hydra and key.lstrip("+") not in ("plugins", "tags")
             parts = _items(choice[1] if choice else value) if several else [value]
             word = f"{key}={','.join(_as_text(part, bare) for part in parts)}"
         words.append(word)

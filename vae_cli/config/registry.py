@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 # Marks of a setting, written Annotated[type, MARK]:
 HOW = "how"  # where and how a run is done: its numbers do not depend on it, rounding aside
 HOW_FAR = "how far"  # a run can go on with another value: the past does not depend on it
-PLACE = "place"  # where data lie: a run can go on with another place that holds equal data
+PLACE = "place"  # where data lie: a run can go on with another place that holds equal data; of a
+# logger, where it writes: a saved run does not decide it
 
 
 DEVICES = "auto, cpu, cuda, cuda:N or mps"

@@ -18,6 +18,7 @@ from vae_cli.config.optimization import BetaScheduleConfig, OptimizerConfig
 from vae_cli.config.registry import (
     HOW,
     HOW_FAR,
+    PLACE,
     SCHEMAS,
     Component,
     Device,
@@ -64,7 +65,7 @@ class TrackioConfig(LoggerConfig):
 class MLflowConfig(LoggerConfig):
     extra: ClassVar[str] = "mlflow"
     experiment: str
-    tracking_uri: str | None
+    tracking_uri: Annotated[str | None, PLACE]
 
 
 class Config(Schema):

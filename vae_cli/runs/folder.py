@@ -16,6 +16,7 @@ from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from platform import python_version
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -91,7 +92,7 @@ class Run:
 
     def log_epoch(self, record: Mapping[str, float]) -> None:
         """Append a line to metrics.jsonl or, once that has failed, write all lines again."""
-        self._tell("log_epoch", record)
+        self._tell("log_epoch", MappingProxyType(record))  # one that changes it fails
         self.history.append(dict(record))
         with self._forgiving(METRICS):
             if METRICS in self.failing:

@@ -1,6 +1,7 @@
 """Which run a command line goes on with; it may change only CHANGEABLE settings. No torch."""
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -60,7 +61,8 @@ def merged_config(folder: Path, composed: Mapping[str, Any], keys: Iterable[str]
     composed: `saved_overrides` and the command line together. Raises UserError where a change
     contradicts what has been trained.
     """
-    settings, keys = saved.read_run(folder).settings, [*keys, "plugins"]
+    given = [*keys]
+    settings, keys = saved.read_run(folder).settings, [*given, "plugins"]
     if "experiment" in keys:  # a preset can change every setting
         settings, keys = dict(composed), []
     for key in keys:
@@ -72,6 +74,13 @@ def merged_config(folder: Path, composed: Mapping[str, Any], keys: Iterable[str]
             target[name] = source.get(name)
     run, after = saved.read_run(folder), typed(settings | {"resume": str(folder)})
     refuse_missing(after)
+    for name, logger in after.logger.items():
+        for field, info in type(logger).model_fields.items():
+            key, place = f"logger.{name}.{field}", getattr(logger, field)
+            if PLACE in info.metadata and place is not None and key not in given:
+                # whoever made the folder chose it
+                fix = f"add {shlex.quote(f'{key}={place}')} to log there, or logger=none"
+                raise UserError(f"resume={folder} would log to a place that it names: {fix}")
     before = run.config
     if changes := differences(run, after, moved=True):
         raise UserError(f"resume={folder}: trained with other settings: {changes}; leave them out")

@@ -34,7 +34,9 @@ def prepared_process(config: Config) -> Iterator[None]:
         mallopt = ctypes.CDLL(None).mallopt
         if mallopt(-3, 1 << 25):  # M_MMAP_THRESHOLD, the largest that every version takes
             mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "compiled"))  # programs
+    with suppress(OSError):  # where it cannot be made, torch takes a folder for temporary files
+        (programs := cache_dir() / "compiled").mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(programs))
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark

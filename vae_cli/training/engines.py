@@ -9,6 +9,7 @@ from torch import Tensor
 from vae_cli.config.settings import Config
 from vae_cli.console import one_line, say
 from vae_cli.data.dataset import Data
+from vae_cli.training import distributed
 from vae_cli.training.optimization import Adam
 from vae_cli.training.state import TrainState
 from vae_cli.training.step import Engine, Loss, clip
@@ -23,17 +24,25 @@ Inputs = tuple[Tensor, Tensor, Tensor | None]  # x, what the encoder sees of it,
 
 
 def engine_for(state: TrainState, data: Data, config: Config) -> Engine:
-    """Choose how one process makes its updates. A run that goes on keeps what was chosen."""
-    resident = isinstance(data.train.x, Tensor)
+    """Choose how updates are made. With compile=auto a run that goes on keeps what was chosen."""
+    resident, several = isinstance(data.train.x, Tensor), distributed.size() > 1
     recorded = resident and data.train.x.device.type == "cuda"
-    if state.compiled is None:
+    reasons = {
+        "several processes": several,
+        "images on the disk": not resident,
+        f"device={config.device}": data.train.x.device.type != "cpu",
+        "on_nonfinite=skip": config.on_nonfinite == "skip",
+        f"objective={config.objective.name}": state.rivals,
+    }
+    hindrance = next((reason for reason, holds in reasons.items() if holds), "")
+    if config.compile is True and hindrance:
+        say(f"note: compile=true has no effect together with {hindrance}")
+    if config.compile != "auto" or state.compiled is None:
         long = config.epochs * state.steps_per_epoch >= PAYS_FROM
         state.compiled = config.compile is True or (config.compile == "auto" and long)
-        if recorded or not resident or config.on_nonfinite == "skip" or state.rivals:
-            if config.compile is True:
-                excluded = "on_nonfinite=skip, an adversary, images on the disk or CUDA"
-                say(f"note: compile=true has no effect together with {excluded}")
-            state.compiled = False
+    state.compiled = state.compiled and not hindrance
+    if several:
+        return distributed.SharedEngine(state, data, config)
     kind = Recorder if recorded and config.cuda_graph else Compiled if state.compiled else Engine
     return kind(state, data, config, state.vae.forward)
 
@@ -63,7 +72,6 @@ class Compiled(Resident):
     def __init__(self, state: TrainState, data: Data, config: Config, loss: Loss) -> None:
         super().__init__(state, data, config, loss)
         self.adam = state.optimizer if isinstance(state.optimizer, Adam) else None
-        self.limit, self.refused = config.grad_clip, False
         head = self.x[:1].float()
         corrupts = state.corruption(head, torch.Generator(head.device)) is not head
         self.draws = corrupts or data.binarize == "dynamic"
@@ -79,7 +87,8 @@ class Compiled(Resident):
         rows = schedule if self.adam is None else self.adam.with_corrections(schedule)
         for index, row in zip(order[first * size :].split(size), rows.unbind(), strict=True):
             self.seed_noise()
-            if self.refused or len(index) < size or not self.advance(index, row):
+            whole = len(index) == size and self.state.compiled
+            if not (whole and self.advance(index, row)):
                 self.update(*self.take(index), row[:3])
             yield len(index)
 
@@ -101,7 +110,7 @@ class Compiled(Resident):
         except torch._dynamo.exc.TorchDynamoException as error:  # of compiling: nothing is done yet
             reason = one_line(error).partition(" Set TORCHDYNAMO")[0][:300]
             say(f"note: compile: training goes on without, {reason}")
-            self.refused = True
+            state.compiled = False  # also of a run that goes on: its numbers depend on it
             self.seed_noise()
             return False
         if self.adam is None:
@@ -130,7 +139,7 @@ class Compiled(Resident):
         parameters = self.state.parameters
         loss, metrics = self.loss(x, noise, Weight(row[0], row[1]), seen, self.generator, labels)
         gradients = list(torch.autograd.grad(loss, parameters))
-        metrics = metrics | {"grad_norm": clip(gradients, self.limit)}
+        metrics = metrics | {"grad_norm": clip(gradients, self.config.grad_clip)}
         if self.adam is not None:
             self.adam.update(gradients, row)
             gradients = []

@@ -163,7 +163,7 @@ def train(
         several = distributed.size() > 1
         if saved:
             state.load_state_dict(saved)
-        engine = (distributed.SharedEngine if several else engine_for)(state, data, config)
+        engine = engine_for(state, data, config)
         measured = config.nll_samples in (0, summary.get("nll_samples"))
         if summary.get("status") == "completed" and state.is_finished(config) and measured:
             made = console.count(state.epoch, "epoch")

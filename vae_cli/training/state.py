@@ -174,11 +174,11 @@ class TrainState:
         """Take over what `state_dict` returned."""
         self.vae.load_state_dict(state["trained"])
         self.measured.load_state_dict(state["vae"])
-        states = [state["optimizer"], *state.get("rivals", [])]
+        states = [state["optimizer"], *state["rivals"]]
         for optimizer, saved in zip(self.optimizers, states, strict=True):
             optimizer.load_state_dict(saved)
         self.meter.load_state_dict(state["meter"])
         self.lr.state = state["lr"]
-        self.compiled = state.get("compiled", False)  # an earlier version's checkpoint has no word
+        self.compiled = state["compiled"]
         for name in self.PLAIN:
             setattr(self, name, state[name])
