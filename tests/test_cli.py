@@ -113,6 +113,18 @@ def test_completion_knows_groups(vae_train_here, monkeypatch):
     assert "model=conv_vae" in vae_train_here("-sc", "query=bash").stdout
 
 
+def test_completion_of_the_other_commands_knows_tasks_settings_and_forms(monkeypatch, capsys):
+    monkeypatch.setenv("COMP_LINE", "vae-eval task=nll num")
+    assert cli._eval(["-sc", "query=bash"]) == cli._report(["-sc", "query=fish"]) == 0
+    words = capsys.readouterr().out.splitlines()
+    assert {"task=nll", "run=", "num_samples=", "format=csv", "--no-figures"} <= {*words}
+    assert not {"from=", "model="} & {*words}  # of another task, of another command
+    for command, call in (("vae-eval", cli._eval), ("vae-report", cli._report)):
+        monkeypatch.setattr("sys.argv", [command])
+        assert call(["-sc", "install=bash"]) == 0
+        assert capsys.readouterr().out.endswith(f"-F hydra_bash_completion {command}\n")
+
+
 def test_the_public_names_are_there():
     for name in vae_cli.__all__:
         assert getattr(vae_cli, name).__name__ == name

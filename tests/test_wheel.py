@@ -26,6 +26,7 @@ def test_the_wheel_holds_package_and_configs_and_nothing_else(installed):
     assert {path.name.partition("-")[0] for path in installed.iterdir()} == {"vae_cli"}
     assert (installed / "vae_cli" / "configs" / "model" / "conv_vae.yaml").is_file()
     assert (installed / "vae_cli" / "sweeps" / "report.html.j2").is_file()
+    assert (installed / "vae_cli" / "py.typed").is_file()  # its types count for who imports it
     entries = next(installed.glob("*.dist-info")) / "entry_points.txt"
     for name in ("vae-train = vae_cli.cli:main", "cli:eval_main", "cli:report_main"):
         assert name in entries.read_text()

@@ -18,7 +18,7 @@ import yaml
 
 from vae_cli.config import compose
 from vae_cli.config.check import as_container, nearest, schema_of, validated
-from vae_cli.config.help import EVAL, REPORT, TRAIN, help_text
+from vae_cli.config.help import EVAL, REPORT, TRAIN, eval_words, help_text
 from vae_cli.config.plugins import load_plugins, named_plugins
 from vae_cli.config.settings import rewritten
 from vae_cli.console import Forgiving, UserError, say, table
@@ -72,7 +72,7 @@ class Parser(ArgumentParser):
         """
         super().__init__(command, add_help=False, allow_abbrev=False)
         self.alone = alone
-        for names in ("--help -h", "--version", *switches):
+        for names in ("--help -h", "--version", "--shell-completion -sc", *switches):
             action = "store" if names.endswith("=") else "store_true"
             self.add_argument(*names.rstrip("=").split(), action=action)
 
@@ -111,7 +111,7 @@ class Parser(ArgumentParser):
 
 
 def _train(argv: Sequence[str]) -> int:
-    switches = ("--multirun -m", "--resolve", "--run -r", "--hydra-help", "--shell-completion -sc")
+    switches = ("--multirun -m", "--resolve", "--run -r", "--hydra-help")
     values = ("--config-dir -cd=", "--config-name -cn=", "--package -p=")
     parser = Parser("vae-train", *switches, *values, alone="resume")
     parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
@@ -162,6 +162,8 @@ def _eval(argv: Sequence[str]) -> int:
     args = parser.read(argv, lambda args: help_text("eval", EVAL, args.overrides))
     if args is None:
         return 0
+    if args.shell_completion:
+        return _complete(argv, eval_words(os.environ.get("COMP_LINE", "").split()))
     plain = compose.plain_settings("eval", args.overrides)
     try:
         chosen = {"task": plain["task"]}
@@ -193,6 +195,14 @@ def _eval(argv: Sequence[str]) -> int:
     return 0
 
 
+def _complete(argv: Sequence[str], words: Sequence[str]) -> int:
+    """Answer the script that `-sc install=SHELL` prints, which is Hydra's: the words to choose."""
+    if "query=" not in "".join(argv):
+        return through_hydra(argv, lambda cfg: None)
+    print("\n".join(words))
+    return 0
+
+
 def _report(argv: Sequence[str]) -> int:
     parser = Parser("vae-report", "--no-figures", "--out=", "--metric=", alone="")
     parser.add_argument("--format", choices=["table", "csv", "json", "markdown"])
@@ -202,6 +212,9 @@ def _report(argv: Sequence[str]) -> int:
     args = parser.read(words, lambda args: REPORT)
     if args is None:
         return 0
+    if args.shell_completion:
+        formats = (f"format={name}" for name in ("table", "csv", "json", "markdown"))
+        return _complete(argv, [*formats, "metric=", "out=", "plugins=", "--no-figures"])
     words = [word.removeprefix("run=") for word in args.overrides if word[:8] != "plugins="]
     folders = [Path(os.path.expanduser(word)) for word in words]
     if unknown := [w for w in words if "=" in w and not os.path.exists(os.path.expanduser(w))]:

@@ -18,6 +18,10 @@ from vae_cli.config.compose import hydra_words, parse_overrides, plain_settings
 from vae_cli.config.registry import PLUGINS, SCHEMAS, config_dir, node_of
 from vae_cli.config.settings import GROUPS, Config
 
+COMPLETION = """
+Completion with Tab, a line for ~/.bashrc (in zsh after `autoload -U bashcompinit && bashcompinit`):
+  eval "$(COMMAND -sc install=bash)"     (in fish: COMMAND -sc install=fish | source)"""
+
 TRAIN = """\
 vae-train: train an autoencoder or a VAE
 usage: vae-train [RUN] [GROUP=CHOICE …] [KEY=VALUE …] [SWITCH …]
@@ -38,8 +42,8 @@ Switches and settings of Hydra (--hydra-help: more):
   -m hydra/sweeper=optuna   a search over ranges, 'KEY=interval(a,b)'
   hydra.run.dir=DIR         the run's folder (of a sweep: hydra.sweep.dir)
   --config-dir DIR          a folder with more YAML files of your own, in the same groups
-  -sc install=bash          complete keys and choices with Tab
-  --version                 the versions of vae-train, torch and hydra"""
+  --version                 the versions of vae-train, torch and hydra
+""" + COMPLETION.replace("COMMAND", "vae-train")
 
 EVAL = """\
 vae-eval: measure, draw and export what vae-train has trained
@@ -50,7 +54,8 @@ usage: vae-eval RUN [task=TASK] [KEY=VALUE …] [--cfg job] [--version]
 Examples:
   vae-eval run=latest                             test metrics, and more, of the newest run
   vae-eval run=DIR task=nll num_samples=1000      log p(x) by importance sampling
-  vae-eval run=DIR task=interpolate from=3 to=8   pictures from a 3 to an 8"""
+  vae-eval run=DIR task=interpolate from=3 to=8   pictures from a 3 to an 8
+""" + COMPLETION.replace("COMMAND", "vae-eval")
 
 REPORT = """\
 vae-report: compare runs in a table and, in the folder of a sweep, a report with pictures
@@ -64,7 +69,8 @@ Settings:
 
 Examples:
   vae-report outputs/sweeps/NAME metric=kl
-  vae-report outputs format=csv > runs.csv"""
+  vae-report outputs format=csv > runs.csv
+""" + COMPLETION.replace("COMMAND", "vae-report")
 
 # key as it is typed, value as the YAML has it, meaning, type and range
 Setting = tuple[str, str, str, str]
@@ -197,6 +203,14 @@ def help_text(
             name = plain[group]["name"] if group in GROUPS else choice
             parts.append(_listed(f"{group}={choice}", pages.settings(group, choice, name), plain))
     return "\n\n".join([*parts, rest])
+
+
+def eval_words(typed: Sequence[str]) -> list[str]:
+    """The words that can follow on a command line of vae-eval: tasks, and settings of that task."""
+    pages = Pages("eval")
+    tasks = {f"task={name}": name for name in pages.choices("task")}
+    own = [row for word in typed if word in tasks for row in pages.settings("task", tasks[word])]
+    return [*tasks, *(f"{key}=" for key, *_ in pages.settings() + own)]
 
 
 def _listed(title: str, settings: Sequence[Setting], plain: Mapping[str, Any] | None = None) -> str:

@@ -87,7 +87,7 @@ def _read(part: str, name: str, config: ArraysConfig, train: File | None) -> Fil
                     there = ", ".join(arrays)
                     raise ValueError(f"no {wanted} among {there}; see dataset.key, .labels")
             label = label if label != key else ""
-            x, y = _plain(key, arrays), _plain(label, arrays) if label else None
+            x, y = arrays[key], arrays[label] if label else None
             has_test = config.key is None and key.replace("train", "test") in {*arrays} - {key}
             if len(arrays) > 1:
                 say(f"{name}: {key} for {part}, {f'labels in {label}' if label else 'no labels'}")
@@ -105,23 +105,15 @@ def _read(part: str, name: str, config: ArraysConfig, train: File | None) -> Fil
         y = None if y is None else y.ravel()
         return File(name, x, y, key, label, columns, has_test, digest)
     except Exception as error:  # a reader raises nearly any exception on a damaged file
-        raise UserError(f"dataset.{part}={name}: {one_line(error)}") from error
+        line = one_line(error)
+        if "allow_pickle" in line:  # numpy's words
+            line = "has Python objects, which are never read; save x.astype(float), y.astype(str)"
+        raise UserError(f"dataset.{part}={name}: {line}") from error
 
 
 def _first(names: tuple[str, ...], part: str, arrays: Mapping[str, Any]) -> str:
     """Find the first of the names, written for a part, that an array has, or nothing."""
     return next((key for name in names if (key := name.format(part)) in arrays), "")
-
-
-def _plain(key: str, arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-    """Read one array. Raises ValueError that says what to write in place of Python objects."""
-    try:
-        return arrays[key]
-    except ValueError as error:  # of numpy, which would have to unpickle
-        if "allow_pickle" not in str(error):
-            raise
-        how = f"save {key}.astype(str), or numbers by {key}.astype(float)"
-        raise ValueError(f"{key} holds Python objects, which are never read; {how}") from error
 
 
 def _arrays(path: Path) -> Mapping[str, NDArray[Any]]:
