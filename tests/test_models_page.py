@@ -1,4 +1,4 @@
-"""docs/models.md: every line of choices that it names is accepted."""
+"""docs/models.md, docs/faq.md: every line of choices that they name is accepted."""
 
 import re
 
@@ -15,6 +15,9 @@ COMBINED = re.findall("They combine: `vae-train ([^`]+)`", PAGE)
 ROWS = [row.split("|")[1:3] for row in TABLE.splitlines() if row.startswith("| ")][1:]
 LINES = [(name.strip(), line) for name, cell in ROWS for line in re.findall("`([^`]+)`", cell)]
 LINES += [("combined", line) for line in COMBINED]
+FAQ = (config_dir().parent / "docs" / "faq.md").read_text()
+LINES += [("faq", line) for line in re.findall(r"^vae-train (dataset.+?)(?: +#.*)?$", FAQ, re.M)]
+LINES += [("faq", line) for line in re.findall(r"^(vae-eval .+?)(?: +#.*)?$", FAQ, re.M)]
 
 
 def test_the_page_names_what_other_libraries_have():
@@ -25,7 +28,8 @@ def test_the_page_names_what_other_libraries_have():
 def test_a_line_of_choices_is_accepted(name, line):
     command, *rest = line.split()
     if command == "vae-eval":
-        plain = plain_settings("eval", ["run=a", *rest])
+        words = [word for word in rest if word != "latest"]
+        plain = plain_settings("eval", ["run=a", *words])
         validated(SCHEMAS["task", plain["task"]], plain)
     else:
         settings_of("config", line.split())
