@@ -140,10 +140,10 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def read_summary(folder: Path) -> dict[str, Any]:
-    """The content of summary.json; empty where there is none yet, or where it is damaged."""
+def read_summary(folder: Path, name: str = "summary.json") -> dict[str, Any]:
+    """The content of a JSON file; empty where there is none yet, or where it is damaged."""
     try:
-        return dict(json.loads((folder / "summary.json").read_bytes()))
+        return dict(json.loads((folder / name).read_bytes()))
     except (OSError, ValueError, TypeError):
         return {}
 

@@ -1,6 +1,5 @@
 """From the command line of a sweep to its checked jobs and their folders. No torch, no pandas."""
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -152,7 +151,7 @@ def plan_sweep(
     if wanted == "auto" and not any(text.startswith("hydra.sweep.dir=") for text in own):
         template = cast(dict[str, str], OmegaConf.to_container(hydra.sweep))["dir"]
         paths = Path(template.partition("${")[0] or ".").rglob(JOBS)
-        same = [path for path in paths if read_jobs(path.parent).get("identity") == known]
+        same = [x for x in paths if saved.read_summary(x.parent, JOBS).get("identity") == known]
         if same:
             folder = max(same, key=lambda path: path.stat().st_mtime).parent.absolute()
         say(f"vae-train: resume=auto: {'going on' if same else 'a new sweep'} in {folder}")
@@ -163,14 +162,6 @@ def plan_sweep(
         say("vae-train: image_every: a sweep draws no pictures of its runs without figures=all")
     command = ["vae-train", "-m", *switches, *overrides]
     return Sweep(folder, _placed(jobs, folder), swept, known, switches, command, master, search)
-
-
-def read_jobs(folder: Path) -> dict[str, Any]:
-    """The content of a sweep's jobs.json; empty where there is none, or where it is damaged."""
-    try:
-        return dict(json.loads((folder / JOBS).read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return {}
 
 
 def _values(override: Override) -> tuple[str, list[str]]:

@@ -17,8 +17,8 @@ from pandas import DataFrame
 
 from vae_cli.console import UserError, one_line
 from vae_cli.runs.files import as_json, write_text
-from vae_cli.runs.saved import SavedRun, read_metrics
-from vae_cli.sweeps.plan import read_jobs
+from vae_cli.runs.saved import SavedRun, read_metrics, read_summary
+from vae_cli.sweeps.plan import JOBS
 from vae_cli.sweeps.table import ACTIVE, TEST_METRICS, Comparison, compare, rows_of
 from vae_cli.sweeps.varied import SEED, text
 
@@ -84,7 +84,7 @@ def unfinished(sweep: Comparison) -> list[str]:
 def commands(sweep: Comparison) -> dict[str, str]:
     """Command lines, by what they are for: the sweep again, the best again, TensorBoard."""
     lines: dict[str, Sequence[str]] = {}
-    if len(sweep.folders) == 1 and (typed := read_jobs(sweep.folders[0]).get("command")):
+    if len(sweep.folders) == 1 and (typed := read_summary(sweep.folders[0], JOBS).get("command")):
         lines["the sweep again"] = typed
     for part in sweep.parts:
         if part.has_best:
@@ -104,8 +104,8 @@ def commands(sweep: Comparison) -> dict[str, str]:
 def again(sweep: Comparison) -> list[list[str]]:
     """The command line of each run, with the switches of its sweep, and its plug-ins."""
     lines = []
-    for run, texts in zip(sweep.saved, sweep.overrides, strict=True):
-        switches = map(str, read_jobs(run.folder.parent).get("switches", ()))
+    for run, texts, _ in sweep.found:
+        switches = map(str, read_summary(run.folder.parent, JOBS).get("switches", ()))
         lines.append(["vae-train", *switches, *_plugins(run), *texts])
     return lines
 
@@ -157,14 +157,14 @@ def json_text(sweep: Comparison) -> str:
         settings = {"settings": {key: row[key] for key in sweep.swept}, "metrics": metrics}
         about = {"kind": row["kind"], "n": row["completed"], "pareto_front": row["front"]}
         groups.append(settings | about)
-    runs = zip(rows_of(sweep.runs), sweep.overrides, sweep.saved, strict=True)
+    runs = zip(rows_of(sweep.runs), sweep.found, strict=True)
     content = {
         "command": commands(sweep).get("the sweep again"),
         "metric": sweep.metric,
         "fixed": sweep.fixed,
         "swept": list(sweep.swept),
         "groups": groups,  # of a run `group` is the place in this list
-        "runs": [row | {"overrides": x, "settings": s.settings} for row, x, s in runs],
+        "runs": [row | {"overrides": x, "settings": s.settings} for row, (s, x, _) in runs],
         "notes": [*sweep.notes(), *sweep.skipped],
     }
     plain = json.dumps(content, default=lambda x: x.item() if hasattr(x, "item") else str(x))

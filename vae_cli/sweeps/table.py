@@ -20,6 +20,7 @@ RATE, DISTORTION, ACTIVE = "test/kl", "test/reconstruction", "test/active_units"
 NLL = "test/nll"  # of runs whose nll_samples is not 0: compares runs of any objective
 # the loss is left out of tables: with another beta it is another quantity
 TEST_METRICS = (NLL, "test/bound", "test/elbo", DISTORTION, RATE, ACTIVE)
+Found = tuple[SavedRun, list[str], dict[str, Any]]  # with what it was started with, and `_results`
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,7 @@ class Comparison:
     """
 
     folders: Sequence[Path]
-    saved: list[SavedRun]
-    overrides: list[list[str]]  # what each run was started with
-    skipped: list[str]  # lines about folders that cannot be read
+    found: list[Found]  # in the order of `runs`
     swept: dict[str, str]  # the settings that vary, with short names
     fixed: dict[str, str]  # the most important of the others: {"dataset": "digits"}
     metric: str  # decides the order
@@ -41,35 +40,26 @@ class Comparison:
     means: DataFrame  # a row a group, a column a metric: over completed runs, or NaN
     stds: DataFrame  # of samples (n - 1)
     title: str = ""  # of one of several `parts`: what its runs have in common
+    skipped: Sequence[str] = ()  # lines about folders that cannot be read
 
     @property
     def parts(self) -> list["Comparison"]:
         """A comparison for each kind of data and likelihood: only their runs can be ranked."""
-        kinds = self.groups["kind"]
-        if kinds.nunique() == 1:
+        if self.groups["kind"].nunique() == 1:
             return [self]
         parts: list[Comparison] = []
-        for kind in kinds.unique():
-            mine = self.groups[kinds == kind]
-            tables = (t.loc[mine.index].reset_index(drop=True) for t in (self.means, self.stds))
-            means, stds = tables
-            runs = self.runs[self.runs["group"].isin(mine.index)].copy()
-            runs["group"] -= mine.index[0]
-            places = [i for i, x in enumerate(self.runs["group"]) if x in mine.index]
-            first, keys = rows_of(mine)[0], [k for k in self.swept if mine[k].nunique() < 2]
-            part = replace(
-                self,
-                saved=[self.saved[i] for i in places],
-                overrides=[self.overrides[i] for i in places],
-                swept={k: name for k, name in self.swept.items() if k not in keys},
-                title=self.label(first, keys) or f"data {len(parts) + 1}",
-                runs=runs.reset_index(drop=True),
-                groups=mine.reset_index(drop=True),
-                means=means,
-                stds=stds,
-            )
-            parts.append(part)
+        for kind, groups in self.groups.groupby("kind"):
+            mine = self.runs["group"].map(self.groups["kind"]) == kind
+            part = _compared(self.folders, [self.found[i] for i in mine.index[mine]], self.metric)
+            keys = [key for key in self.swept if key not in part.swept]
+            title = self.label(rows_of(groups)[0], keys) or f"data {len(parts) + 1}"
+            parts.append(replace(part, title=title))
         return parts
+
+    @property
+    def saved(self) -> list[SavedRun]:
+        """The runs, in the order of `runs`."""
+        return [run for run, *_ in self.found]
 
     @property
     def monitors(self) -> set[str]:
@@ -128,22 +118,24 @@ def load_sweep(*folders: str | Path) -> DataFrame:
 def compare(folders: Sequence[Path], metric: str | None = None) -> Comparison:
     """Compare all runs in or below folders by a metric, or by their `monitor`. Raises UserError."""
     found, skipped = _collect(folders)
-    settings, results = [cells(*run) for run in found], [_results(run) for run, _ in found]
-    given = given_keys(text for _, texts in found for text in texts)
+    return replace(_compared(folders, found, _deciding(metric, found)), skipped=skipped)
+
+
+def _compared(folders: Sequence[Path], found: Sequence[Found], chosen: str) -> Comparison:
+    """Compare runs by the metric that was chosen."""
+    settings = [cells(run, texts) for run, texts, _ in found]
+    given = given_keys(text for _, texts, _ in found for text in texts)
     swept = [key for key in varied(settings, given) if key != SEED]
-    metrics = sorted({key for result in results for key in result if "/" in key})
-    metrics = list(dict.fromkeys([*(m for m in TEST_METRICS if m in metrics), *metrics]))
-    done = [{*result} for result in results if result["status"] == "completed"]
-    by_all = set.intersection(*done) if done else set()
-    chosen = _deciding(metric, metrics, [run for run, _ in found], by_all)
+    metrics = _metrics(found)
     fixed = common(settings, [key for key in [*FIXED, *given] if key not in swept])
     last = ["epochs", "seconds", "status", "error", "folder"]
     columns = [*dict.fromkeys([*swept, SEED, *metrics, *last])]  # epochs may be swept
-    runs = DataFrame([r | v for r, v in zip(results, settings, strict=True)], columns=columns)
+    rows = [result | flat for (*_, result), flat in zip(found, settings, strict=True)]
+    runs = DataFrame(rows, columns=columns)
     if len(folders) == 1:
-        runs["folder"] = [str(run.folder.relative_to(folders[0])) for run, _ in found]
+        runs["folder"] = [str(run.folder.relative_to(folders[0])) for run, *_ in found]
 
-    kinds = kinds_of(settings, [run for run, _ in found])
+    kinds = kinds_of(settings, [run for run, *_ in found])
     by = [*(runs[key] for key in swept), Series(kinds, name="kind")]
     runs["group"] = runs.groupby(by, dropna=False, sort=False).ngroup()
     groups = runs.assign(kind=kinds).drop_duplicates("group").set_index("group")[[*swept, "kind"]]
@@ -162,11 +154,11 @@ def compare(folders: Sequence[Path], metric: str | None = None) -> Comparison:
     order = list(rank.sort_values(["kind", "value"], kind="stable").index)
     runs["group"] = runs["group"].map(order.index)
     runs = runs.sort_values(["group", SEED], kind="stable")
-    kept, texts = zip(*(found[i] for i in runs.index), strict=True)
+    ordered = [found[i] for i in runs.index]
     tables = [table.reindex(order) for table in (groups, means, by_group.std())]
     parts: Any = [table.reset_index(drop=True) for table in (runs, *tables)]
     names = short_names(swept)
-    return Comparison(folders, [*kept], [*texts], skipped, names, fixed, chosen, *parts)
+    return Comparison(folders, ordered, names, fixed, chosen, *parts)
 
 
 def rows_of(table: DataFrame) -> list[dict[str, Any]]:
@@ -189,15 +181,21 @@ def monitored(run: SavedRun) -> str:
     return str(run.summary.get("monitor") or run.settings.get("monitor") or default)
 
 
-def _deciding(
-    metric: str | None, metrics: Sequence[str], runs: Sequence[SavedRun], by_all: set[str]
-) -> str:
+def _metrics(found: Sequence[Found]) -> list[str]:
+    """The names of all metrics of the runs, those of the test set first."""
+    metrics = sorted({key for *_, result in found for key in result if "/" in key})
+    return [*dict.fromkeys([*(m for m in TEST_METRICS if m in metrics), *metrics])]
+
+
+def _deciding(metric: str | None, found: Sequence[Found]) -> str:
     """The full name of the metric that decides the order. Raises UserError where no run has it.
 
-    by_all: the metrics of all completed runs; NLL decides where the runs' own metrics differ. The
-    test set decides nothing where all have a validation set.
+    NLL decides where the runs' own metrics differ and all completed runs have it. The test set
+    decides nothing where all have a validation set.
     """
-    monitors = [*map(monitored, runs)]
+    metrics, monitors = _metrics(found), [monitored(run) for run, *_ in found]
+    done = [{*result} for *_, result in found if result["status"] == "completed"]
+    by_all = set.intersection(*done) if done else set()
     if metric is None and NLL in by_all and len({*monitors}) > 1:
         return NLL
     name = metric or mode(monitors).rpartition("/")[2]
@@ -208,9 +206,9 @@ def _deciding(
     raise UserError(f"metric={metric}: no run has it{nearest(metric, metrics)}")
 
 
-def _collect(folders: Sequence[Path]) -> tuple[list[tuple[SavedRun, list[str]]], list[str]]:
-    """All runs in or below the folders, each once, with overrides; lines about skipped ones."""
-    found: dict[Path, tuple[SavedRun, list[str]]] = {}
+def _collect(folders: Sequence[Path]) -> tuple[list[Found], list[str]]:
+    """All runs in or below the folders, each once; lines about skipped ones."""
+    found: dict[Path, Found] = {}
     skipped: list[str] = []
     for folder in folders:
         if not folder.is_dir():
@@ -219,7 +217,8 @@ def _collect(folders: Sequence[Path]) -> tuple[list[tuple[SavedRun, list[str]]],
             try:
                 if not {"beta", SEED, "epochs", "model"} <= run.settings.keys():
                     raise UserError(f"{run.folder}/config.yaml is not a configuration of vae-train")
-                found[run.folder.resolve()] = (run, resume.saved_overrides(run.folder))
+                overrides = resume.saved_overrides(run.folder)
+                found[run.folder.resolve()] = run, overrides, _results(run)
             except UserError as error:
                 skipped.append(str(error))
     if not found:
