@@ -7,10 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
-
-import pytest
 
 from vae_cli.runs.saved import read_metrics, read_summary
 
@@ -97,31 +94,6 @@ def test_ctrl_c_a_kill_and_a_reader_that_goes_away_change_nothing(vae_train, tmp
     assert "going on" in last.stderr
     assert numbers(parts) == numbers(whole)
     assert (parts / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
-
-
-def test_a_sweep_ends_in_a_report(vae_train, tmp_path):
-    done = vae_train("-m", "beta=1,4", *QUICK, "epochs=1", "hydra.sweep.dir=all")
-    assert done.returncode == 0, done.stderr
-    assert sorted(path.parent.name for path in tmp_path.glob("all/*/summary.json")) == [
-        "beta=1",
-        "beta=4",
-    ]
-    assert "2 of 2 runs completed" in done.stdout
-    assert len(list(tmp_path.glob("all/figures/*.png"))) >= 1
-
-
-@pytest.mark.skipif(find_spec("joblib") is None, reason="the extra joblib is not installed")
-def test_jobs_of_joblib_print_into_their_folders_and_share_the_cores(vae_train, tmp_path):
-    line = ("-m", "seed=0,1", *QUICK, "epochs=1", "hydra.sweep.dir=all")
-    # the warnings of other packages are not ours to mend
-    done = vae_train(*line, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", PYTHONWARNINGS="")
-    assert done.returncode == 0, done.stderr
-    for seed in (0, 1):
-        run = tmp_path / "all" / f"seed={seed}"
-        assert read_summary(run)["status"] == "completed"
-        assert "1 thread" in (run / "console.log").read_text()
-        assert f"seed={seed}: test elbo" in done.stdout
-    assert "best epoch" not in done.stdout
 
 
 def test_vae_eval_and_vae_report_are_commands(trained, tmp_path):

@@ -6,6 +6,7 @@ This module imports no torch, so that help, completion and mistakes are answered
 
 import logging
 import os
+import shlex
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
@@ -21,10 +22,9 @@ from vae_cli.config.check import as_container, nearest, schema_of, validated
 from vae_cli.config.help import EVAL, REPORT, TRAIN, eval_words, help_text
 from vae_cli.config.plugins import load_plugins, named_plugins
 from vae_cli.config.settings import rewritten
-from vae_cli.console import Forgiving, UserError, say, table
+from vae_cli.console import Forgiving, UserError, count, say, table
 from vae_cli.runs import saved
 from vae_cli.runs.interrupt import signals_interrupt
-from vae_cli.sweeps import jobs
 from vae_cli.sweeps.calls import be_polite, planned, rank, run_single
 from vae_cli.sweeps.launch import answer, run_sweep, through_hydra
 from vae_cli.sweeps.plan import plan_sweep
@@ -147,8 +147,22 @@ def _single(args: Namespace) -> int:
 def _sweep(args: Namespace) -> int:
     """Check all jobs of a sweep, or the space of a search, then list them or do what is left."""
     sweep = plan_sweep(args.overrides, args.config_name or "config", args.config_dir)
-    dry_run = any(job.config.dry_run for job in sweep.jobs)
-    return jobs.preview(sweep, dry_run) if args.cfg or dry_run else run_sweep(sweep)
+    dry_run = any(job.settings["dry_run"] for job in sweep.jobs)
+    if not args.cfg and not dry_run:
+        return run_sweep(sweep)
+    lines = [sweep.title(job) + ": finished" * job.is_finished for job in sweep.jobs]
+    if sweep.search is not None:
+        what, fixed = count(sweep.search.settings.n_trials, "trial"), sweep.search.fixed
+    else:
+        what, swept = count(len(lines), "job"), sweep.jobs[0].swept
+        fixed = [x for x in sweep.jobs[0].overrides if x.partition("=")[0] not in swept]
+    common = shlex.join(["vae-train", *sweep.switches, *fixed])
+    print(f"{what} of {common}", *lines * (not dry_run), sep="\n  ", flush=True)
+    if dry_run:
+        for job in sweep.jobs:
+            import_module("vae_cli.training.dry_run").dry_run(job.config, sweep.title(job))
+        print("dry run: nothing was kept")
+    return 0
 
 
 # ------------------------------------------------------------------------- vae-eval, vae-report

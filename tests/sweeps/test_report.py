@@ -72,6 +72,8 @@ def test_a_command_for_what_is_not_there_is_left_out(tmp_path, write_run, measur
     for name, logger in (("a", {}), ("b", {"csv": {"name": "csv"}})):
         write_run(tmp_path / name, measured(1, 2), seed=ord(name), logger=logger, figures="all")
     assert list(report.commands(compare([tmp_path]))) == ["the best again"]
+    write_run(tmp_path / "a" / "b", None, "interrupted")
+    assert list(report.commands(compare([tmp_path / "a" / "b"]))) == ["all runs in TensorBoard"]
     write_run(tmp_path / "c", measured(1, 2), logger={"tensorboard": {"name": "tensorboard"}})
     lines = report.commands(compare([tmp_path]))
     assert lines["all runs in TensorBoard"] == f"tensorboard --logdir {tmp_path}"

@@ -10,7 +10,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
@@ -28,9 +28,9 @@ from vae_cli.console import Forgiving, RunFailed, UserError, count, one_line, sa
 from vae_cli.runs import resume
 from vae_cli.runs.files import LOCK, locked
 from vae_cli.runs.interrupt import Interrupted
-from vae_cli.sweeps import jobs
+from vae_cli.runs.saved import read_summary
 from vae_cli.sweeps.multirun import run_jobs
-from vae_cli.sweeps.plan import Sweep
+from vae_cli.sweeps.plan import Job, Sweep
 
 if TYPE_CHECKING:
     from vae_cli.training.loop import Observer
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 FAILED, USAGE_ERROR, INTERRUPTED, TERMINATED = 1, 2, 130, 143  # exit codes
 STOPPED = (INTERRUPTED, TERMINATED)
 LINES = "lines.txt"  # in the folder of a sweep, while it goes on: what its workers have to say
-LOG = "train.log"  # in a run folder: warnings, and why a run ended
+LOG, CONSOLE = "train.log", "console.log"  # in a run folder; the second of a sweep's job only
 log = logging.getLogger(__name__)
 
 
@@ -155,10 +155,26 @@ def quietly(work: Callable[[], int], folder: Path, shown: bool) -> int:
     """Let a job print into console.log in its folder, or, if `shown`, on the terminal."""
     if shown:
         return work()
-    with (folder / jobs.CONSOLE).open("a") as file:
+    with (folder / CONSOLE).open("a") as file:
         stream = cast(TextIO, Forgiving(file))
         with redirect_stdout(stream), redirect_stderr(stream):
             return work()
+
+
+def outcome(job: Job, refused: bool) -> str:
+    """Say how a job ended: its test metrics, or its error. refused: no run began."""
+    summary, console = read_summary(job.folder), job.folder / CONSOLE
+    numbers, seconds = summary.get("metrics") or {}, f"{summary.get('seconds', 0):.1f} s"
+    if refused or not summary:
+        lines = console.read_text().splitlines() if console.is_file() else []
+        return f"failed: {lines[-1].removeprefix('vae-train: ') if lines else 'see above'}"
+    if summary["status"] == "completed":
+        shown = ("elbo", "reconstruction", "kl")
+        metrics = ", ".join(f"{name} {numbers[f'test/{name}']:.3f}" for name in shown)
+        return f"test {metrics}, {seconds}"
+    epochs = f"{summary.get('epochs', 0)}/{job.settings['epochs']}"
+    error = one_line(summary.get("error") or "")
+    return f"{summary['status']}, {epochs}, {seconds}: {error}".rstrip(": ")
 
 
 @contextmanager
@@ -193,14 +209,12 @@ def launched(sweep: Sweep, process: int, cfg: DictConfig) -> int:
         load_plugins(job.settings["plugins"])
     if job.is_finished:
         return 0
-    title = jobs.title(sweep, job)
+    title = sweep.title(job)
 
     def tell(line: str) -> None:
-        if not is_worker:
-            print(line, flush=True)
-        else:
-            with (sweep.folder / LINES).open("a") as file:
-                file.write(line + "\n")
+        lines = (sweep.folder / LINES).open("a") if is_worker else nullcontext(sys.stdout)
+        with lines as file:
+            print(line, file=file, flush=True)
 
     if is_worker and str(HydraConfig.get().launcher._target_).endswith(".LocalLauncher"):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # all jobs run at once: see `be_polite`
@@ -208,31 +222,28 @@ def launched(sweep: Sweep, process: int, cfg: DictConfig) -> int:
     work = partial(run_job, job.config, job.folder, swept=sweep.swept)
     # the output of several jobs at once would mix on a terminal
     code = quietly(work, job.folder, sweep.shows_jobs and not is_worker)
-    tell(f"{title}: {jobs.outcome(job, code == USAGE_ERROR)}")
+    tell(f"{title}: {outcome(job, code == USAGE_ERROR)}")
     if code in STOPPED and not is_worker:
         raise Interrupted("", by_signal=code == TERMINATED)  # ends the sweep
     return code
 
 
 def run_sweep(sweep: Sweep) -> int:
-    """Do what is left of a sweep and print its report."""
+    """Do what is left of a sweep and print its report. Returns an exit code."""
 
     def train_trial(
         config: Config, overrides: list[str], folder: Path, observers: "Sequence[Observer]"
     ) -> int:
-        codes: list[int] = []
+        words, codes = [*sweep.switches, *overrides, f"hydra.run.dir={quoted(folder)}"], [0]
         task = partial(run_job, config, folder, observers, sweep.swept)
-        words = [*sweep.switches, *overrides, f"hydra.run.dir={quoted(folder)}"]
         work = partial(quietly, task, folder, sweep.shows_jobs)
-        code = through_hydra(words, lambda cfg: codes.append(work()))
-        return max([code, *codes])
+        return through_hydra(words, lambda cfg: codes.append(work())) or codes[-1]
 
     with sweep.begun():
         try:
             if sweep.search is None:
-                task = partial(launched, sweep, os.getpid())
                 with followed(sweep.folder / LINES):
-                    done = run_jobs(sweep, task)
+                    done = run_jobs(sweep, partial(launched, sweep, os.getpid()))
                 code = FAILED * (not (done and all(job.is_finished for job in sweep.jobs)))
             else:
                 from vae_cli.sweeps.search import run_search  # imports Optuna and torch

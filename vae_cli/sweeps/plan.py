@@ -21,6 +21,7 @@ from vae_cli.config.check import (
     given_keys,
     identity,
     is_among,
+    short_names,
     typed,
 )
 from vae_cli.config.compose import composed, hydra_words, parse_overrides
@@ -73,6 +74,12 @@ class Sweep:
     command: list[str]  # what was typed, for readers of the folder
     hydra: DictConfig  # Hydra's own settings, as `hydra`: the launcher and so on
     search: "Search | None" = None
+
+    def title(self, job: Job) -> str:
+        """Name a job by its number and what is swept: 'job 3/15 beta=1,seed=2'."""
+        names = short_names(job.swept)
+        settings = ",".join(f"{names[key]}={value}" for key, value in job.swept.items())
+        return f"job {job.number}/{len(self.jobs)} {settings}".rstrip()
 
     @property
     def shows_jobs(self) -> bool:

@@ -94,10 +94,10 @@ def commands(sweep: Comparison) -> dict[str, str]:
     if any("tensorboard" in run.settings.get("logger", "tensorboard") for run in sweep.saved):
         folder = commonpath([folder.resolve() for folder in sweep.folders])
         lines["all runs in TensorBoard"] = ["tensorboard", "--logdir", folder]
-    if all(run.settings["figures"] == "auto" for run in sweep.saved):
-        plugins = _plugins(sweep.saved[0])
-        run = f"run={sweep.saved[0].folder}"
-        lines["pictures of a run"] = ["vae-eval", *plugins, run, "task=figures"]
+    completed = [run for run in sweep.saved if run.status == "completed"]
+    if completed and all(run.settings["figures"] == "auto" for run in sweep.saved):
+        run = [*_plugins(completed[0]), f"run={completed[0].folder}"]
+        lines["pictures of a run"] = ["vae-eval", *run, "task=figures"]
     return {what: shlex.join(words) for what, words in lines.items()}
 
 
