@@ -54,5 +54,5 @@ def test_one_component_of_each_group_trains_saves_and_loads(trained, group, choi
     assert run.reconstruct(x).shape == x.shape
     assert run.reconstruct(x).isfinite().all()
     assert 1 <= run.epoch <= 5
-    best = checkpoint.load_best(folder / "checkpoints")[0]["vae"]
+    best = checkpoint.load(folder / "checkpoints" / "best.ckpt")["vae"]
     assert all(best[name].equal(value) for name, value in run.vae.state_dict().items())

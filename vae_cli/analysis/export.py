@@ -39,16 +39,19 @@ def write_npz(path: Path, arrays: Mapping[str, Any]) -> Path:
     return path
 
 
-def write_result(path: Path, result: Mapping[str, Any]) -> dict[str, str]:
-    """Write a result as JSON; return its numbers as the rows of a table."""
-    write_json(path, result)
-    return {k: f"{v:.6g}" for k, v in flatten(result).items() if isinstance(v, int | float)}
+def measured(
+    run: TrainedRun, path: Path, result: Mapping[str, Any], notes: Mapping[str, Any], *files: Path
+) -> Report:
+    """Write a result as JSON, with the epoch, the seed and the binarisation of what is measured.
 
-
-def seeds(run: TrainedRun) -> dict[str, Any]:
-    """The seed of what is measured, and the binarisation with the seed of its one draw."""
+    notes: a line -> whether it is said. files: others that the task has written.
+    """
     seed, kind = run.config.seed, run.data().binarize
-    return {"seed": seed, "binarize": kind, "binarize_seed": seed if kind == "dynamic" else None}
+    seeds = {"seed": seed, "binarize": kind, "binarize_seed": seed if kind == "dynamic" else None}
+    result = {**result, "epoch": run.epoch, **seeds}
+    write_json(path, result)
+    rows = {k: f"{v:.6g}" for k, v in flatten(result).items() if isinstance(v, int | float)}
+    return Report(rows, [path, *files], [note for note in notes if notes[note]])
 
 
 class Picture(Figure):

@@ -122,10 +122,6 @@ def walk_along(
     return {"dims": chosen, "values": values, "origin": origin, "x": x}, figure
 
 
-def _traversals(run: TrainedRun) -> Figure:
-    return walk_along(run, TRAVERSED, 11, 3.0 if run.config.is_generative else 2.0)[1]
-
-
 def walk_between(run: TrainedRun, stops: Sequence[int], steps: int) -> tuple[Walk, Figure]:
     """Walk straight from test example to test example, L legs.
 
@@ -165,7 +161,7 @@ def fitting(run: TrainedRun) -> dict[str, Maker]:
         "samples.png": (run.config.samples_prior, lambda r: samples(r, r.draw_codes(64, seed))[1]),
         "latent_scatter.png": (size >= 2, figures.latent_scatter),
         "manifold.png": (size == 2 and numbers, _manifold),
-        "traversals.png": (numbers, _traversals),
+        "traversals.png": (numbers, lambda r: walk_along(r, TRAVERSED, 11, 3.0 if vae else 2.0)[1]),
         "interpolation.png": (True, lambda run: _interpolation(run, 9)[1]),
         "interpolation.gif": (images, lambda run: _interpolation(run, 24)[0]["x"].flatten(0, 1)),
         "code_histograms.png": (vae, figures.code_histograms),

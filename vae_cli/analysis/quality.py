@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vae_cli.analysis.export import Report, seeds, write_result
+from vae_cli.analysis.export import Report, measured
 from vae_cli.analysis.samplers import sampler_of
 from vae_cli.analysis.settings import QualityTask
 from vae_cli.analysis.trained import TrainedRun
@@ -221,8 +221,6 @@ def run(task: QualityTask, run: TrainedRun, out: Path) -> Report:
         "classifier_test_accuracy": accuracy,
         "samples": count if compared else 0,
         "examples": len(data.test),
-        "epoch": run.epoch,
-        **seeds(run),
     }
     notes = {
         "psnr (dB) and ssim of test reconstructions": True,
@@ -231,5 +229,4 @@ def run(task: QualityTask, run: TrainedRun, out: Path) -> Report:
         f"{count:,} samples (sampler={task.sampler}) and as many test images, in features="
         f"{task.features}": not lack,
     }
-    path = out / "quality.json"
-    return Report(write_result(path, result), [path], [note for note in notes if notes[note]])
+    return measured(run, out / "quality.json", result, notes)

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from vae_cli.analysis.export import Report, seeds, write_result
+from vae_cli.analysis.export import Report, measured
 from vae_cli.analysis.settings import DisentanglementTask
 from vae_cli.analysis.trained import TrainedRun
 from vae_cli.console import UserError
@@ -188,8 +188,6 @@ def run(task: DisentanglementTask, run: TrainedRun, out: Path) -> Report:
         "bins": task.bins,
         "train_codes": len(train.codes),
         "test_codes": len(test.codes),
-        "epoch": run.epoch,
-        **seeds(run),
     }
     cut = [k for k in names if len(np.unique(test.factors[k])) > task.bins]
     notes = {
@@ -197,5 +195,4 @@ def run(task: DisentanglementTask, run: TrainedRun, out: Path) -> Report:
         f"cut into {task.bins} bins: the codes, {', '.join(cut)}".rstrip(", "): True,
         "no FactorVAE score: no dimension is active": score is None,
     }
-    path = out / "disentanglement.json"
-    return Report(write_result(path, result), [path], [note for note in notes if notes[note]])
+    return measured(run, out / "disentanglement.json", result, notes)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vae_cli.analysis import figures, measures, pictures, settings
-from vae_cli.analysis.export import Report, drawn, save_gif, seeds, write_npz, write_result
+from vae_cli.analysis.export import Report, drawn, measured, save_gif, write_npz
 from vae_cli.analysis.samplers import find_class
 from vae_cli.analysis.trained import TrainedRun, load_run
 from vae_cli.console import UserError, say
@@ -59,8 +59,8 @@ def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
     last = int(summary.get("epochs", run.epoch)) * steps - 1
     beta, capacity = schedule.beta_at(last), schedule.capacity_at(last)
     evaluation = evaluate(run.vae, data, data.test, beta, config.seed, capacity)
-    measured, saved = evaluation.named("test"), summary.get("metrics", {})
-    difference = max((abs(v - saved[k]) for k, v in measured.items() if k in saved), default=None)
+    numbers, saved = evaluation.named("test"), summary.get("metrics", {})
+    difference = max((abs(v - saved[k]) for k, v in numbers.items() if k in saved), default=None)
     known = ("mutual_information", "marginal_kl", "total_correlation", "dimension_wise_kl")
     information: dict[str, Any] = dict.fromkeys(known)
     bits, assumption = None, "a deterministic autoencoder has no p(x)"
@@ -93,7 +93,7 @@ def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
     variance, moments = codes.mean.var(0, unbiased=False), config.posterior.has_moments
     variance += codes.stddev.square().mean(0)
     result = {
-        **measured,
+        **numbers,
         "summary_difference": difference,
         "kl_by_dimension": None if evaluation.kl is None else evaluation.kl.tolist(),
         **information,
@@ -105,8 +105,6 @@ def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
         "bits_per_dimension_note": assumption,
         "linear_probe": probe,
         "linear_probe_note": lack,
-        "epoch": run.epoch,
-        **seeds(run),
         "examples": len(codes.mean),
     }
     notes = {
@@ -120,8 +118,7 @@ def metrics(task: settings.MetricsTask, run: TrainedRun, out: Path) -> Report:
         f"{'no ' if bits is None else ''}bits per dimension: {assumption}": True,
         f"no linear classifier: {lack}": lack,
     }
-    path = out / "metrics.json"
-    return Report(write_result(path, result), [path], [note for note in notes if notes[note]])
+    return measured(run, out / "metrics.json", result, notes)
 
 
 def nll(task: settings.NLLTask, run: TrainedRun, out: Path) -> Report:
@@ -135,7 +132,7 @@ def nll(task: settings.NLLTask, run: TrainedRun, out: Path) -> Report:
     order = None if task.max_examples is None else index.to(split.x.device)
     values, effective = log_likelihoods(run.vae, data, split, task.num_samples, seed, order)
     mean, error = measures.mean_and_error(values)
-    note = run.vae.likelihood.note(data.binarize != "none")
+    note = run.vae.likelihood.note(data.binarize != "none") or ""
     result = {
         "split": task.split,
         "log_likelihood": mean,
@@ -144,14 +141,12 @@ def nll(task: settings.NLLTask, run: TrainedRun, out: Path) -> Report:
         "examples": len(index),
         "effective_samples_median": float(effective.median()),
         "seconds": perf_counter() - started,
-        **seeds(run),
-        "epoch": run.epoch,
         "notes": [note] if note else [],
     }
     path = out / f"nll_{task.split}.json"
     arrays = {"index": index, "log_likelihood": values, "effective_samples": effective}
-    files = [path, write_npz(path.with_suffix(".npz"), arrays)]
-    return Report(write_result(path, result), files, [note] if note else [])
+    file = write_npz(path.with_suffix(".npz"), arrays)
+    return measured(run, path, result, {note: note}, file)
 
 
 def embed(task: settings.EmbedTask, run: TrainedRun, out: Path) -> Report:

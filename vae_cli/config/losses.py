@@ -41,8 +41,9 @@ class ContinuousBernoulliConfig(LikelihoodConfig):
     needs_unit_interval: ClassVar[bool] = True
 
 
+@register("likelihood", "squared_error", builds="vae_cli.vae.likelihoods:SquaredError")
 class LocationConfig(LikelihoodConfig):
-    """A density around a mean."""
+    """A density around a mean; the squared error has no more settings."""
 
     output: Literal["identity", "sigmoid"]
 
@@ -67,11 +68,6 @@ class GaussianOptimalConfig(LocationConfig):
 @register("likelihood", "laplace", builds="vae_cli.vae.likelihoods:Laplace")
 class LaplaceConfig(LocationConfig):
     scale: float = Field(gt=0)
-
-
-@register("likelihood", "squared_error", builds="vae_cli.vae.likelihoods:SquaredError")
-class SquaredErrorConfig(LocationConfig):
-    """No settings of its own."""
 
 
 class ObjectiveConfig(Component):

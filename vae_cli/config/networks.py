@@ -172,12 +172,6 @@ class StandardNormalConfig(PriorConfig):
     needs_density: ClassVar[bool] = False
 
 
-class SumConfig(PriorConfig):
-    """A weighted sum of densities."""
-
-    components: int = Field(ge=1)
-
-
 @register("prior", "ladder", builds="vae_cli.vae.layered:LadderPrior")
 class LadderPriorConfig(TwoLayersConfig, PriorConfig):
     group: ClassVar[str] = "prior"
@@ -195,17 +189,17 @@ class UniformConfig(PriorConfig):
 
 
 @register("prior", "mixture", builds="vae_cli.vae.priors:Mixture")
-class MixtureConfig(SumConfig):
-    """No settings of its own."""
+class MixtureConfig(PriorConfig):
+    components: int = Field(ge=1)
 
 
 @register("prior", "vamp", builds="vae_cli.vae.priors:VampPrior")
-class VampPriorConfig(SumConfig):
+class VampPriorConfig(MixtureConfig):
     start: Literal["examples", "random"]
 
 
 @register("prior", "exemplar", builds="vae_cli.vae.priors:Exemplar")
-class ExemplarConfig(SumConfig):
+class ExemplarConfig(MixtureConfig):
     components: int = Field(ge=2)  # in training an example's own is left out
 
 

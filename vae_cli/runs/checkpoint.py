@@ -65,11 +65,6 @@ def load_newest(folder: Path, names: Sequence[str] = (LAST, PREVIOUS)) -> tuple[
     raise Damaged("; ".join(reasons))
 
 
-def load_best(folder: Path) -> tuple[State, str]:
-    """The checkpoint of the best epoch, else the newest whole one, and a line as `load_newest`."""
-    return load_newest(folder, (BEST, LAST, PREVIOUS))
-
-
 def set_damaged_aside(folder: Path) -> None:
     """Rename damaged checkpoints: else the next one would move a damaged one over a whole one."""
     for path in sorted(folder.glob("*.ckpt")):
@@ -110,7 +105,7 @@ def best_weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], int]:
     try:
         weights, about = load_weights(path)
     except Damaged as error:
-        about, note = load_best(folder / "checkpoints")
+        about, note = load_newest(folder / "checkpoints", (BEST, LAST, PREVIOUS))
         weights, reason = about["vae"], error if path.exists() else f"{folder} has not ended"
         say(f"warning: {note or reason}: the weights are those of epoch {about['epoch']}")
     return weights, about["data"], int(about["epoch"])

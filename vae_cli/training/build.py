@@ -72,7 +72,9 @@ def load_data(config: Config, former: Mapping[str, Any] | None = None) -> Data:
     if not data.digest:
         splits = [split.x[:] for split in (data.train, data.val, data.test) if split is not None]
         data = replace(data, digest=fingerprint(*splits))
-    if former and (changes := _changes(former, data.identity)):
+    pairs = {key: (old, data.identity.get(key, old)) for key, old in (former or {}).items()}
+    changes = "; ".join(f"{k}: {old}, now {new}" for k, (old, new) in pairs.items() if old != new)
+    if changes:
         raise UserError(
             f"dataset={config.dataset.name}: the data are not those that the run was trained on:"
             f" {changes}; bring those back (data that have moved: name their place, as in"
@@ -92,11 +94,6 @@ def load_data(config: Config, former: Mapping[str, Any] | None = None) -> Data:
         examples = f"{len(data.train):,} training examples of {data.name}"
         raise UserError(f"batch_size={config.batch_size}: must be at most the {examples}")
     return data
-
-
-def _changes(former: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    pairs = {key: (former[key], now[key]) for key in now if key in former}
-    return "; ".join(f"{k}: {old}, now {new}" for k, (old, new) in pairs.items() if old != new)
 
 
 def fresh_vae(config: Config, data: Data) -> VAE:

@@ -157,7 +157,8 @@ def train(
     """
     with build.prepared_process(config), distributed.joined(config):
         device = build.device_of(config.device)
-        saved, summary = distributed.from_first(lambda: former(folder))
+        found = has_checkpoint(folder) and checkpoint.load_newest(folder / "checkpoints")[0]
+        saved, summary = distributed.from_first(lambda: (found or {}, read_summary(folder)))
         data = build.load_data(config, saved.get("data")).to(device)
         state = TrainState(config, data, device)
         several = distributed.size() > 1
@@ -193,12 +194,6 @@ def train(
             except BaseException as error:
                 training.close("failed", error=f"{type(error).__name__}: {error}")
                 raise
-
-
-def former(folder: Path) -> tuple[checkpoint.State, dict[str, Any]]:
-    """Return the newest checkpoint in a run folder, {} without one, and its summary.json."""
-    saved = checkpoint.load_newest(folder / "checkpoints")[0] if has_checkpoint(folder) else {}
-    return saved, read_summary(folder)
 
 
 def finish(training: Training) -> None:

@@ -16,7 +16,6 @@ from vae_cli.config.networks import (
     ExemplarConfig,
     MixtureConfig,
     PriorConfig,
-    SumConfig,
     VampPriorConfig,
 )
 from vae_cli.console import say
@@ -97,7 +96,7 @@ class Sum(Prior):
 
     uniform: Tensor  # [C] log-weights that are equal
 
-    def __init__(self, config: SumConfig, latent_dim: int, shape: tuple[int, ...]) -> None:
+    def __init__(self, config: MixtureConfig, latent_dim: int, shape: tuple[int, ...]) -> None:
         super().__init__(config, latent_dim, shape)
         self.count = count = config.components  # C
         equal = torch.full((count,), -math.log(count))
@@ -162,7 +161,7 @@ class OfExamples(Sum):
 
     labels: Tensor  # [C] int64; 0 where the data has no classes
 
-    def __init__(self, config: SumConfig, latent_dim: int, shape: tuple[int, ...]) -> None:
+    def __init__(self, config: MixtureConfig, latent_dim: int, shape: tuple[int, ...]) -> None:
         super().__init__(config, latent_dim, shape)
         self.register_buffer("labels", torch.zeros(self.count, dtype=torch.int64))
 
