@@ -121,7 +121,6 @@ def test_a_run_says_and_keeps_its_numbers(make_config, tmp_path, capsys, monkeyp
     assert sum(summary["kl_by_dimension"]) == pytest.approx(summary["metrics"]["test/kl"], rel=1e-5)
     assert "1,300 training + 200 validation + 297 test examples of shape 1x8x8" in said.err
     assert said.err.count("epoch 2/2") == said.err.count("collapsed") == 1
-    assert ", 2 epochs\n" in said.err
     monkeypatch.undo()
     quiet = ("epochs=1", "beta=1000", "quiet=true")
     train(make_config(*DIGITS, *quiet), tmp_path / "quiet")
@@ -133,7 +132,6 @@ def test_a_run_says_and_keeps_its_numbers(make_config, tmp_path, capsys, monkeyp
 def test_an_autoencoder_is_told_no_kl(make_config, tmp_path, capsys):
     train(make_config(*DIGITS, "model=ae", "epochs=1", "figures=none"), tmp_path)
     said = capsys.readouterr()
-    assert ", 1 epoch\n" in said.err
     assert "test reconstruction" in said.out
     assert not any(word in said.out + said.err for word in ("elbo", "KL", "kl "))
 
