@@ -166,8 +166,12 @@ def test_several_folders_are_one_table(tmp_path, write_run, measured):
     table = load_sweep(tmp_path / "a", tmp_path / "b", tmp_path / "a")
     assert table["folder"].tolist() == [str(tmp_path / name / "run") for name in "ab"]
     write_run(tmp_path / "c", measured(1, 2), seed=0)
+    write_run(tmp_path / "again", measured(1, 2), seed=0)
+    twice = compare([tmp_path / "c", tmp_path / "again"])
+    assert "equal runs with one seed count several times" in twice.notes()
     write_run(tmp_path / "d", measured(1, 2), seed=1)
-    assert compare([tmp_path / "c", tmp_path / "d"]).swept == {}
+    two = compare([tmp_path / "c", tmp_path / "d"])
+    assert (two.swept, any("equal runs" in note for note in two.notes())) == ({}, False)
     (tmp_path / "d" / "config.yaml").write_text(
         (tmp_path / "d" / "config.yaml").read_text().replace("epochs: 4", "epochs: 8")
     )

@@ -91,11 +91,14 @@ class Comparison:
         names = {str((run.settings.get("posterior") or {}).get("name")) for run in self.saved}
         kinds = {getattr(SCHEMAS.get(("posterior", name)), "has_density", True) for name in names}
         several, selected = self.groups["kind"].nunique() > 1, len(self.monitors) > 1
+        completed = self.runs[self.runs["status"] == "completed"]
+        repeated = completed.duplicated(["group", SEED]).any()
         other = f"runs chose their best epoch by different metrics: compare by {NLL}"
         split = "validation set, at the best epoch" if "val/" in self.metric else "test set"
         notes = {
             f"in order of {self.metric} ({split}), the best first": len(self.groups) > 1,
             "mean ± sample standard deviation over seeds": (self.groups["completed"] > 1).any(),
+            "equal runs with one seed count several times": repeated,
             "* on the Pareto front of KL and reconstruction": self.groups["front"].any(),
             "nats of different data or likelihoods cannot be compared": several,
             f"losses with another {', '.join(self.weighs)} cannot be compared": self.weighs,
