@@ -5,6 +5,7 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -59,10 +60,13 @@ def test_a_narrow_terminal_leaves_out_columns_and_a_pipe_none(sweep, monkeypatch
     assert max(map(len, text.split("\n\n")[2].splitlines())) <= 80
 
 
-def test_a_command_has_the_switches_of_its_sweep_and_its_plug_ins(tmp_path, write_run, measured):
+def test_a_command_has_the_switches_of_its_sweep_and_its_plug_ins(
+    tmp_path, write_run, measured, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
     write_run(tmp_path / "beta=1", measured(1, 2), overrides=("beta=1",), plugins=["my_vae"])
     (tmp_path / "jobs.json").write_text(json.dumps({"switches": ["--config-dir=my own"]}))
-    lines = report.commands(compare([tmp_path]))
+    lines = report.commands(compare([Path()]))
     assert lines["the best again"] == ("vae-train '--config-dir=my own' 'plugins=[my_vae]' beta=1")
     run = f"run={tmp_path}/beta=1"
     assert lines["pictures of a run"] == f"vae-eval 'plugins=[my_vae]' {run} task=figures"

@@ -96,7 +96,7 @@ def commands(sweep: Comparison) -> dict[str, str]:
         lines["all runs in TensorBoard"] = ["tensorboard", "--logdir", folder]
     completed = [run for run in sweep.saved if run.status == "completed"]
     if completed and all(run.settings["figures"] == "auto" for run in sweep.saved):
-        run = [*_plugins(completed[0]), f"run={completed[0].folder}"]
+        run = [*_plugins(completed[0]), f"run={completed[0].folder.resolve()}"]
         lines["pictures of a run"] = ["vae-eval", *run, "task=figures"]
     return {what: shlex.join(words) for what, words in lines.items()}
 
