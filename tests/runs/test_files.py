@@ -42,3 +42,10 @@ def test_json_has_no_nan_and_no_infinity():
     assert (
         files.as_json({"a": math.nan, "b": [1.5, -math.inf]}) == '{"a": null, "b": [1.5, null]}\n'
     )
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    said = r"file/run cannot be written: .*; choose another"
+    with pytest.raises(UserError, match=said), files.locked(tmp_path / "file" / "run"):
+        pass

@@ -62,12 +62,14 @@ def write_json(path: Path, content: Any) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder until this one leaves it or ends. Raises UserError."""
+    """Make a folder and keep other processes out of it until this one ends. Raises UserError."""
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK).acquire(timeout=0)
     except Timeout as error:
         raise UserError(f"{folder} is in use by another process: wait for its end") from error
     except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror}") from error
+        line = f"{folder} cannot be written: {error.strerror}"
+        raise UserError(f"{line}; choose another folder") from error
     with lock:
         yield

@@ -102,10 +102,6 @@ def run_single(
                 job(config.model_copy(update={"figures": "none", "logger": {}}), Path(place)) or 0
             )
     fresh = [parent for parent in folder.parents if not parent.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"hydra.run.dir={folder}: cannot be made: {error.strerror}") from error
     with locked(folder):
         resume.prepare_folder(folder, config)
     codes: list[int] = []

@@ -89,11 +89,6 @@ class Sweep:
     @contextmanager
     def begun(self) -> Iterator[None]:
         """Lock the folder, write jobs.json and say what is left. Raises UserError."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            line = f"hydra.sweep.dir={self.folder}: cannot be made: {error.strerror}"
-            raise UserError(f"{line}; choose another folder") from error
         with locked(self.folder):
             jobs = [
                 {"number": job.number, "folder": str(job.folder.relative_to(self.folder))}
