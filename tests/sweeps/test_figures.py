@@ -96,3 +96,16 @@ def test_every_picture_of_a_beta_sweep(tmp_path, trained):
     for _, path in drawn:
         with Image.open(path) as image:
             assert min(image.size) > 200
+
+
+def test_a_picture_names_the_runs_that_it_shows(tmp_path, write_run, measured, monkeypatch):
+    for name in ("digits", "mnist"):
+        for beta in (1.0, 2.0):
+            run = tmp_path / f"{name}{beta}"
+            write_run(run, measured(beta, 1), dataset__name=name, beta=beta)
+    said = set()
+    monkeypatch.setattr(figures, "save_png", lambda figure, path, text: said.add(text))
+    figures.draw_all(compare([tmp_path]), tmp_path / "out")
+    assert {text.partition(": ")[2] for text in said} == {
+        f"{name}, mlp_vae, beta = 1 / 2; 2 runs" for name in ("digits", "mnist")
+    }
