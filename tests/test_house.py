@@ -18,16 +18,16 @@ APART = {("data", "models"), ("runs", "models"), ("runs", "data"), ("vae", "data
 
 # whoever raises a number says why in the commit
 LINES = {
-    "config": 1755,
-    "models": 380,
-    "vae": 1915,
-    "data": 1145,
-    "runs": 695,
-    "training": 1300,
-    "analysis": 2010,
-    "sweeps": 1260,
+    "config": 1950,
+    "models": 385,
+    "vae": 1945,
+    "data": 1275,
+    "runs": 1035,
+    "training": 1510,
+    "analysis": 2105,
+    "sweeps": 1765,
 }
-PACKAGE_LINES, FILE_LINES, ROOM_FILES, LINE_LENGTH = 10810, 260, 10, 100
+PACKAGE_LINES, FILE_LINES, ROOM_FILES, LINE_LENGTH = 12380, 260, 10, 100
 
 # other projects' private parts; torch's fused optimisers and oneDNN have no public name
 PRIVATE = ("hydra._internal", "omegaconf._utils", "torch._C")

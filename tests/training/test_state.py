@@ -21,7 +21,7 @@ def meter_of(*steps: tuple[float, int], capacity: int = 4) -> Meter:
 
 
 def add(meter: Meter, loss: float, examples: int) -> None:
-    meter.write({"loss": torch.tensor(loss), "kl": torch.tensor(2 * loss)})
+    meter.write(("loss", "kl"), torch.tensor([loss, 2 * loss]))
     meter.counts.append(examples)
 
 
