@@ -157,7 +157,7 @@ def test_a_step_that_cannot_be_compiled_is_made_without(make_config, tmp_path, g
 def test_the_compiler_makes_a_program_of_a_step(make_config, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     for compiled in ("true", "false"):
-        settings = (*DIGITS, "epochs=2", "model.hidden_sizes=[8]", f"compile={compiled}")
+        settings = (*DIGITS, "epochs=2", "model=ae", f"compile={compiled}")
         train(make_config(*settings), tmp_path / compiled)
     assert "goes on without" not in capsys.readouterr().err
     assert list((tmp_path / "cache").rglob("*.so"))

@@ -70,6 +70,6 @@ def locked(folder: Path) -> Iterator[None]:
         raise UserError(f"{folder} is in use by another process: wait for its end") from error
     except OSError as error:
         line = f"{folder} cannot be written: {error.strerror}"
-        raise UserError(f"{line}; choose another folder") from error
+        raise UserError(f"{line}; set hydra.run.dir, or hydra.sweep.dir of a sweep") from error
     with lock:
         yield
