@@ -46,6 +46,6 @@ def test_json_has_no_nan_and_no_infinity():
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
-    said = r"file/run cannot be written: .*; choose another"
+    said = r"file/run cannot be written: .*; set hydra\.run\.dir"
     with pytest.raises(UserError, match=said), files.locked(tmp_path / "file" / "run"):
         pass
