@@ -50,6 +50,8 @@ class Adam(torch.optim.Adam):
         self.found_inf: Tensor | None = None  # scalar on the device; 1: leave this update out
         self.kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_
         self.parameters, self.decoupled = parameters, decoupled
+        # a graph that read them from the group would hold its learning rate too
+        self.constants = (*settings["betas"], self.defaults["eps"], self.defaults["weight_decay"])
         self.weights = [parameter.data for parameter in parameters]
         for parameter in parameters:
             means = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
@@ -87,8 +89,7 @@ class Adam(torch.optim.Adam):
 
         row: of `with_corrections`.
         """
-        group = self.param_groups[0]
-        (beta1, beta2), eps, decay = group["betas"], group["eps"], group["weight_decay"]
+        beta1, beta2, eps, decay = self.constants
         lr, size, correction = row[2], row[-2], row[-1]
         self.count.add_(1)
         lists = (self.parameters, gradients, self.means, self.squares)
