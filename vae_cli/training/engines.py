@@ -16,8 +16,8 @@ from vae_cli.training.step import Engine, Loss, clip
 from vae_cli.vae.objectives import Weight
 
 WARM_UP = 3  # steps before a recording: cuDNN, cuBLAS, autotuning and the optimiser need them
-# `compile=auto` compiles a run of so many updates: compiling takes 3 to 10 s (convolutions: 30 s),
-# and an update of a small network then takes 0.7 to 1.5 ms less
+# `compile=auto` compiles a run of so many updates: compiling takes 3 s where the program is known,
+# else 7 to 17 s, and an update of a small network then takes 0.7 to 1.5 ms less
 PAYS_FROM = 8000
 
 Inputs = tuple[Tensor, Tensor, Tensor | None]  # x, what the encoder sees of it, labels

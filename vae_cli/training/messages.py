@@ -34,7 +34,7 @@ def greet(training: "Training") -> None:
         f" {config.precision}{how}"
     )
     if state.compiled:
-        greeting += "\ncompiling the training step: up to 10 s (convolutions 30 s), later runs less"
+        greeting += "\ncompiling the training step takes 10 to 40 s, and a few in later runs"
     if not config.quiet:
         say(greeting)
 
