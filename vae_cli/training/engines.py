@@ -17,7 +17,7 @@ from vae_cli.vae.objectives import Weight
 
 WARM_UP = 3  # steps before a recording: cuDNN, cuBLAS, autotuning and the optimiser need them
 # `compile=auto` compiles a run of so many updates: compiling takes 3 s where the program is known,
-# else 7 to 17 s, and an update of a small network then takes 0.7 to 1.5 ms less
+# else 7 to 26 s, and an update of a small network then takes 0.7 to 1.5 ms less
 PAYS_FROM = 8000
 
 Inputs = tuple[Tensor, Tensor, Tensor | None]  # x, what the encoder sees of it, labels
