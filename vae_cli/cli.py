@@ -219,7 +219,8 @@ def _complete(argv: Sequence[str], words: Sequence[str]) -> int:
 
 def _report(argv: Sequence[str]) -> int:
     parser = Parser("vae-report", "--no-figures", "--out=", "--metric=", alone="")
-    parser.add_argument("--format", choices=["table", "csv", "json", "markdown"])
+    formats = ("table", "csv", "json", "markdown")
+    parser.add_argument("--format", choices=formats)
     parser.add_argument("overrides", nargs="*")
     options = ("metric", "format", "out")
     words = [f"--{word}" if word.partition("=")[0] in options else word for word in argv]
@@ -227,8 +228,8 @@ def _report(argv: Sequence[str]) -> int:
     if args is None:
         return 0
     if args.shell_completion:
-        formats = (f"format={name}" for name in ("table", "csv", "json", "markdown"))
-        return _complete(argv, [*formats, "metric=", "out=", "plugins=", "--no-figures"])
+        words = [f"format={name}" for name in formats]
+        return _complete(argv, [*words, "metric=", "out=", "plugins=", "--no-figures"])
     words = [word.removeprefix("run=") for word in args.overrides if word[:8] != "plugins="]
     folders = [Path(os.path.expanduser(word)) for word in words]
     if unknown := [w for w in words if "=" in w and not os.path.exists(os.path.expanduser(w))]:

@@ -1,4 +1,4 @@
-"""What is written: reports, arrays, pictures; encoder and decoder for other programs."""
+"""Write reports, arrays and pictures of a trained run; export its networks for other programs."""
 
 import importlib.util
 import textwrap

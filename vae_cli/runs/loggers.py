@@ -34,6 +34,11 @@ class Begun(NamedTuple):
     history: Sequence[Mapping[str, float]]  # lines of metrics.jsonl up to the checkpoint
     id: str | None  # what this logger's `id` was in an earlier session
 
+    @property
+    def group(self) -> str | None:
+        """The name of the sweep that the run belongs to."""
+        return self.folder.parent.name if self.swept else None
+
 
 class Logger:
     """Takes what a run logs. Each method does nothing here.
@@ -110,7 +115,7 @@ class WandB(Logger):
             resume="allow",
             name=run.folder.name,
             tags=run.config.tags,
-            group=run.folder.parent.name if run.swept else None,
+            group=run.group,
             config=as_container(run.config),
             settings=wandb.Settings(silent=True, console="off"),
         )
@@ -140,10 +145,7 @@ class Trackio(WandB):
         self.library, how = trackio, "must" if run.id else "never"
         # it goes on with a run by its name, which folders of two sweeps may share
         self.id = run.id or f"{run.folder.name}-{uuid4().hex[:6]}"
-        about: dict[str, Any] = {
-            "group": run.folder.parent.name if run.swept else None,
-            "resume": how,
-        }
+        about: dict[str, Any] = {"group": run.group, "resume": how}
         about |= {"space_id": config.space_id, "config": as_container(run.config)}
         with redirect_stdout(StringIO()):
             self.run = trackio.init(config.project, self.id, **about)

@@ -9,9 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, cast
-
-from omegaconf import OmegaConf
+from typing import TYPE_CHECKING, Any
 
 from vae_cli.config import compose
 from vae_cli.config.check import flatten
@@ -22,7 +20,7 @@ from vae_cli.runs import resume, saved
 from vae_cli.runs.files import locked
 from vae_cli.runs.interrupt import Interrupted
 from vae_cli.sweeps.launch import STOPPED, TERMINATED, run_job, run_sweep, through_hydra, train_job
-from vae_cli.sweeps.plan import output_folder, plan_sweep
+from vae_cli.sweeps.plan import output_folder, outputs_of, plan_sweep
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -65,8 +63,7 @@ def planned(
         raise UserError(f"{given[several[0]].input_line}: of a sweep of several runs; add -m")
     wanted = given["resume"].value() if "resume" in given else None
     cfg = compose.composed(name, overrides, extra_dir, with_hydra=True)
-    template = cast(dict[str, str], OmegaConf.to_container(cfg.hydra.run))["dir"]
-    outputs = Path(template.partition("${")[0] or ".")
+    outputs = outputs_of(cfg, "run")
     if wanted not in (None, "auto"):
         folder = resume.requested_folder(str(wanted), outputs)
         former = resume.saved_overrides(folder, given)

@@ -151,8 +151,7 @@ def plan_sweep(
             raise UserError(f"-m: nothing is swept: {line}")
         swept, known = given_keys(jobs[0].swept), digest(sorted(identity(j.config) for j in jobs))
     if wanted == "auto" and not any(text.startswith("hydra.sweep.dir=") for text in own):
-        template = cast(dict[str, str], OmegaConf.to_container(hydra.sweep))["dir"]
-        paths = Path(template.partition("${")[0] or ".").rglob(JOBS)
+        paths = outputs_of(master, "sweep").rglob(JOBS)
         same = [x for x in paths if saved.read_summary(x.parent, JOBS).get("identity") == known]
         if same:
             folder = max(same, key=lambda path: path.stat().st_mtime).parent.absolute()
@@ -212,6 +211,12 @@ def _placed(jobs: Sequence[Job], folder: Path) -> list[Job]:
             raise UserError(f"{line}, which is not overwritten; choose another folder")
         placed.append(replace(job, folder=place))
     return placed
+
+
+def outputs_of(cfg: DictConfig, kind: str) -> Path:
+    """The folder in which runs or sweeps (kind) are made: hydra.KIND.dir up to the first ${…}."""
+    template = cast(dict[str, str], OmegaConf.to_container(cfg.hydra[kind]))["dir"]
+    return Path(template.partition("${")[0] or ".")
 
 
 def output_folder(cfg: DictConfig, kind: str, texts: Sequence[str]) -> Path:

@@ -78,7 +78,7 @@ class Adam(torch.optim.Adam):
         The two columns: the step size lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t); lr in column 2.
         """
         updates = torch.arange(len(schedule), dtype=torch.float64) + 1 + float(self.count)
-        beta1, beta2 = self.param_groups[0]["betas"]
+        beta1, beta2, *_ = self.constants
         first, second = 1 - beta1**updates, 1 - beta2**updates
         columns = torch.stack([schedule[:, 2].double() / first, second.rsqrt()], 1)
         return torch.cat([schedule, columns.to(schedule)], 1)

@@ -147,9 +147,11 @@ class VAE(nn.Module):
         layers = [m for m in self.model.modules() if isinstance(m, BATCH_NORMS) and m.training]
         for layer in layers:
             setattr(layer, switch, False)
-        yield
-        for layer in layers:
-            setattr(layer, switch, True)
+        try:
+            yield
+        finally:
+            for layer in layers:
+                setattr(layer, switch, True)
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Compute raw likelihood parameters in float32. z [K, B, Z] -> [K, B, *shape].
