@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from vae_cli.training.loop import Observer, Training
 
 PREFIX = "hydra.sweeper."
-EPOCHS = ("val/", "train/")  # metrics of a run's best epoch; the others are those of its end
 Check = Callable[[Sequence[str]], Config]  # overrides -> settings, or UserError
 # settings of a trial, the overrides that give them, its folder, observers -> exit code
 Train = Callable[[Config, list[str], Path, "list[Observer]"], int]
@@ -85,7 +84,7 @@ def plan_search(
     metrics = f"{PREFIX}metric=[{','.join(settings.metric)}]"
     if len(settings.direction) != len(settings.metric):
         raise UserError(f"{PREFIX}direction: give one for each of {metrics}")
-    can_prune = len(settings.metric) == 1 and settings.metric[0].startswith(EPOCHS)
+    can_prune = len(settings.metric) == 1 and settings.metric[0].startswith(("val/", "train/"))
     if settings.pruner != "none" and not can_prune:
         raise UserError(f"{metrics}: only one val/ or train/ can prune; give {PREFIX}pruner=none")
     if "val/" in metrics and any(config.dataset.val_size == 0 for config in configs):
@@ -245,16 +244,15 @@ def _report(study: optuna.Study, search: Search, folder: Path) -> None:
     states = [trial.state.name.lower() for trial in study.trials]
     counts = {state: states.count(state) for state in states}
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
-    best = study.best_trials if "complete" in states else []
-    entries = []
+    best, entries = study.best_trials if "complete" in states else [], []
     for trial in best if len(search.settings.metric) > 1 else best[:1]:
         values = dict(zip(search.settings.metric, trial.values, strict=True))
         number = trial.user_attrs.get("same_as", trial.number)
         command = shlex.join(["vae-train", *search.switches, *search.fixed, *_typed(trial.params)])
         entry = {"trial": number, "values": values, "folder": _name(number)}
         entries.append(entry | {"command": command})
-        numbers = ", ".join(f"{metric} {value:.4f}" for metric, value in values.items())
-        print(f"  best: {_name(number)}, {numbers}\n  {command}")
+        shown = ", ".join(f"{metric} {value:.4f}" for metric, value in values.items())
+        print(f"  best: {_name(number)}, {shown}\n  {command}")
     content = {"trials": counts, "best": entries}
     write_text(folder / "best.yaml", yaml.safe_dump(content, sort_keys=False))
     print(f"  {folder / 'best.yaml'}", flush=True)

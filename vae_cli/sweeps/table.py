@@ -157,11 +157,10 @@ def _compared(folders: Sequence[Path], found: Sequence[Found], chosen: str) -> C
     order = list(rank.sort_values(["kind", "value"], kind="stable").index)
     runs["group"] = runs["group"].map(order.index)
     runs = runs.sort_values(["group", SEED], kind="stable")
-    ordered = [found[i] for i in runs.index]
     tables = [table.reindex(order) for table in (groups, means, by_group.std())]
     parts: Any = [table.reset_index(drop=True) for table in (runs, *tables)]
-    names = short_names(swept)
-    return Comparison(folders, ordered, names, fixed, chosen, *parts)
+    ordered = [found[i] for i in runs.index]
+    return Comparison(folders, ordered, short_names(swept), fixed, chosen, *parts)
 
 
 def rows_of(table: DataFrame) -> list[dict[str, Any]]:
