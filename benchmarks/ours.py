@@ -102,6 +102,7 @@ def _model(work: Work) -> list[str]:
         f"model={work.model}_vae",
         f"model.{part}=[{widths}]",
         f"model.latent_dim={work.latent_dim}",
+        "model.output_bias=init",  # as the peers start, not at the mean of the data
     ]
 
 
