@@ -196,6 +196,7 @@ class Images:
             for raw in loader:
                 yield raw.to(self.device, non_blocking=True)
         except RunFailed as error:  # torch puts the traceback of the process before the message
+            error.__traceback__ = None  # it holds the loader, which would end only 10 s later
             raise RunFailed(str(error).rpartition("RunFailed: ")[2].strip()) from None
 
 
