@@ -3,7 +3,7 @@
 Three kinds of seconds in an epoch:
 - the training pass alone: examples / `perf/examples_per_second` of metrics.jsonl;
 - the whole epoch: the time from the first line of metrics.jsonl to the last, seen from outside the
-  process, with all checkpoints, pictures, logging and progress;
+  process, with all checkpoints, logging and progress;
 - `perf/seconds`: the run's own count for an epoch, kept among the details.
 """
 
@@ -21,11 +21,11 @@ from benchmarks.measurement import Measured
 from benchmarks.workloads import MNIST_EXAMPLES, Work
 
 # what is typed beside the work; these runs are too short for compile=auto. quiet: no logging beyond
-# a line an epoch, no pictures while training
+# a line an epoch
 EXTRA = {
     "ours": ("compile=true",),
     "ours, plain": ("compile=false",),
-    "ours, quiet": ("compile=true", "log_every=1000000", "image_every=0"),
+    "ours, quiet": ("compile=true", "log_every=1000000"),
 }
 
 
@@ -91,7 +91,7 @@ def overrides(task: Task, folder: Path) -> list[str]:
         f"precision={task.precision}",
         f"device={task.device}",
         f"seed={task.seed}",
-        "figures=none",  # drawn once, after training
+        "figures=none",
     ]
 
 
