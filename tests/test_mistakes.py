@@ -50,8 +50,9 @@ BEFORE_TORCH = [
     # folders
     ("resume=nowhere", "nowhere"),
     ("resume=empty", "empty"),
-    ("resume=latest", "resume=latest: no run that can go on"),
+    ("resume=latest", "resume=latest: no run under"),
     ("hydra.run.dir=file.txt/run", "hydra.run.dir"),
+    ("resume=a hydra.run.dir=b", "hydra.run.dir: resume=a goes on in its own folder"),
     ("dataset=digits hydra.run.dir=run", "hydra.run.dir"),
 ]
 

@@ -22,10 +22,10 @@ from vae_cli.config.check import as_container, nearest, schema_of, validated
 from vae_cli.config.help import EVAL, REPORT, TRAIN, eval_words, help_text
 from vae_cli.config.plugins import load_plugins, named_plugins
 from vae_cli.config.settings import rewritten
-from vae_cli.console import Forgiving, UserError, count, say, table
+from vae_cli.console import Forgiving, UserError, be_polite, count, say, table
 from vae_cli.runs import saved
 from vae_cli.runs.interrupt import signals_interrupt
-from vae_cli.sweeps.calls import be_polite, planned, rank, run_single
+from vae_cli.sweeps.calls import planned, rank, run_single
 from vae_cli.sweeps.launch import answer, run_sweep, through_hydra
 from vae_cli.sweeps.plan import plan_sweep
 

@@ -182,10 +182,12 @@ def test_a_target_from_a_file(evaluate, curves, tmp_path):
     np.save(tmp_path / "a.npy", curve)
     np.savetxt(tmp_path / "a.csv", curve, delimiter=",")
     (tmp_path / "short.csv").write_text("1\n2\n3\n")
+    np.save(tmp_path / "nan.npy", curve * np.nan)
+    np.save(tmp_path / "words.npy", np.full(curve.shape, "a"))
     for name in ("a.npy", "a.csv"):
         done = evaluate(curves, "task=fit", f"target={tmp_path}/{name}", "num_starts=2")
         assert np.allclose(done.npz("fit.npz")["target"], curve)
-    for name in ("no.npy", "short.csv"):
+    for name in ("no.npy", "short.csv", "nan.npy", "words.npy"):
         with pytest.raises(UserError, match=f"target=.*{name}"):
             evaluate(curves, "task=fit", f"target={tmp_path}/{name}")
 

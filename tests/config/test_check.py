@@ -66,7 +66,6 @@ def test_a_configuration_survives_yaml(plain):
         ({"manifold_range": [1.0, 0.0]}, "manifold_range=[1.0, 0.0]: the lower number must"),
         ({"model__hidden_sizes": [4, 0]}, "model.hidden_sizes: each must be >= 1"),
         ({"model__hidden_sizes": 4}, "model.hidden_sizes=4: must be a list, as in [4]"),
-        ({"model__posterior": "point"}, "model.posterior is now called posterior"),
         ({"model__name": "mlp_va"}, "model.name=mlp_va: no such model (did you mean mlp_vae?)"),
         ({"model": "mlp_vae"}, "model=mlp_vae: must be a group of settings"),
         ({"dataset__suggested__latent": 2}, "dataset.suggested.latent: no such setting (did you"),

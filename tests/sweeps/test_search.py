@@ -62,6 +62,7 @@ def test_ranges_that_cannot_be(text):
         ([LR, "hydra.sweeper.metric=[test/elbo]"], "hydra.sweeper.pruner=none"),
         ([LR, "dataset.val_size=0"], "metric=[val/elbo] needs validation data"),
         ([LR, "dry_run=true"], "dry_run=true"),
+        ([LR, "seed=0,1"], "seed: a search would find a lucky one"),
     ],
 )
 def test_a_mistake_is_found_before_the_first_trial(overrides, line, tmp_path, monkeypatch):

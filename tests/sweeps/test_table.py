@@ -157,7 +157,17 @@ def test_losses_with_other_weights_are_not_ranked(tmp_path, write_run, measured)
     assert sweep.metric == "val/loss"
     assert not sweep.has_best
     assert "losses with another objective.weight cannot be compared" in sweep.notes()
+    assert not any("the best first" in note for note in sweep.notes())
     assert compare([tmp_path], "reconstruction").has_best
+
+
+def test_a_run_that_is_measured_once_more_stays_in_its_group(tmp_path, write_run, measured):
+    for seed, count in enumerate((0, 10)):
+        own = {"overrides": [f"nll_samples={count}"], "nll_samples": count, "seed": seed}
+        write_run(tmp_path / str(seed), measured(1, 2), **own)
+    assert len(compare([tmp_path]).groups) == 1
+    write_run(tmp_path / "2", measured(1, 2), **own | {"nll_samples": 20})
+    assert compare([tmp_path]).groups["nll_samples"].nunique() == 3  # another bound each
 
 
 def test_several_folders_are_one_table(tmp_path, write_run, measured):

@@ -90,7 +90,7 @@ def test_every_example_is_trained_on_once_an_epoch(make_config, tmp_path, before
     assert not epochs[0].equal(epochs[1])
 
 
-def test_early_stopping_keeps_the_best_weights(make_config, tmp_path):
+def test_early_stopping_keeps_the_best_weights(make_config, tmp_path, capsys):
     config = make_config(*DIGITS, "epochs=40", "patience=1", "optimizer.lr=0.03", "monitor=val/kl")
     train(config, tmp_path)  # KL rises from 0, so the first epoch is the best
     summary = read_summary(tmp_path)
@@ -99,6 +99,8 @@ def test_early_stopping_keeps_the_best_weights(make_config, tmp_path):
     assert best["epoch"] == 1
     weights = checkpoint.load_weights(tmp_path / "model.safetensors")[0]
     assert all(weights[name].equal(best["vae"][name]) for name in weights)
+    train(config, tmp_path)
+    assert "is finished: 2 epochs; patience=1 has ended it" in capsys.readouterr().err
 
 
 def test_without_validation_the_last_epoch_is_the_best(make_config, tmp_path):

@@ -236,6 +236,9 @@ def _target(task: settings.FitTask, run: TrainedRun) -> tuple[Tensor, str]:
     path = Path(task.target).expanduser()
     try:
         array = np.load(path) if path.suffix == ".npy" else np.loadtxt(path, delimiter=",")
-        return torch.from_numpy(array).float().reshape(run.shape), path.name
+        target = torch.from_numpy(array.astype(np.float32)).reshape(run.shape)
+        if not target.isfinite().all():
+            raise ValueError("NaN or infinite")
+        return target, path.name
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"target={path}: not {run.shape[0]:,} numbers: {error}") from error

@@ -176,17 +176,12 @@ GROUPS = tuple(
 
 # ---------------------------------------------------------------- which setting a word means
 
-# names of earlier versions -> what to write now
-RENAMED = {"model.posterior": "posterior"}
-
 
 def unknown_key(path: str, schema: type[Schema], chosen: Mapping[str, Any]) -> str:
     """The line for a key that a schema does not have: where this setting is, or the nearest one.
 
     chosen: the choice of each group, {"model": "ae"}, and {"": ""} for the settings of every run.
     """
-    if path in RENAMED:
-        return f"{path} is now called {RENAMED[path]}: write {RENAMED[path]}=…"
     parent, _, word = path.rpartition(".")
     inner = schema.model_fields.get(parent.rpartition(".")[2])
     if inner is not None and isinstance(inner.annotation, type):

@@ -15,13 +15,7 @@ import torch
 from torch import Tensor
 
 from vae_cli.config.check import as_container, flatten
-from vae_cli.config.settings import (
-    Config,
-    LoggerConfig,
-    MLflowConfig,
-    TrackioConfig,
-    WandBConfig,
-)
+from vae_cli.config.settings import Config, LoggerConfig, MLflowConfig, TrackioConfig, WandBConfig
 
 
 class Begun(NamedTuple):

@@ -25,9 +25,7 @@ def requested_folder(resume: str, outputs: Path) -> Path:
     if resume == "latest":
         runs = [run for run in saved.find_runs(outputs) if saved.has_checkpoint(run.folder)]
         if not runs:
-            raise UserError(
-                f"resume=latest: no run that can go on under {outputs}; give resume=DIR"
-            )
+            raise UserError(f"resume=latest: no run under {outputs} can go on; give resume=DIR")
         folder = max(runs, key=lambda run: run.changed).folder.resolve()
         say(f"vae-train: resume=latest: going on in {folder}")
     else:

@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import yaml
@@ -48,6 +49,8 @@ class TensorBoard(Logger):
         self.writer.add_histogram(tag, values, step)
 
     def log_codes(self, codes: Tensor, names: list[str], images: Tensor | None) -> None:
+        # torch warns of the folder that an earlier end of the run has made
+        rmtree(Path(self.writer.log_dir) / "00000", ignore_errors=True)
         self.writer.add_embedding(codes, names, images, tag="test codes")
 
     def flush(self) -> None:

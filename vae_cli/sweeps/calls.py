@@ -5,7 +5,6 @@ No torch and no pandas before the work begins.
 
 import json
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -33,22 +32,6 @@ if TYPE_CHECKING:
 _OF_SWEEPS = ("sweep", "hydra/sweeper", "hydra/launcher", "hydra.sweep", "hydra.launcher")
 
 
-def be_polite() -> None:
-    """Let threads that wait sleep early where other programs run now; before torch is imported.
-
-    Two runs whose threads spin stop each other: 16 to 44 s an epoch in place of 4.6, on two cores.
-    A small network that runs by itself may need twice the time when they do not spin, so a program
-    counts only when it is seen in most of three looks, not one that works for a moment.
-    """
-    looks: list[int] = []  # the number of other programs that run
-    with suppress(OSError, ValueError):  # not Linux
-        for _ in range(3):
-            looks.append(int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0]) - 1)
-            time.sleep(0.01)
-        if sorted(looks)[1] >= max(1, (os.cpu_count() or 1) // 2):
-            os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-
-
 def rank() -> int:
     """The number of this process among those that torchrun started for one run; 0: the first."""
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
@@ -70,6 +53,8 @@ def planned(
     cfg = compose.composed(name, overrides, extra_dir, with_hydra=True)
     outputs = outputs_of(cfg, "run")
     if wanted not in (None, "auto"):
+        if "hydra.run.dir" in given:
+            raise UserError(f"hydra.run.dir: resume={wanted} goes on in its own folder")
         folder = resume.requested_folder(str(wanted), outputs)
         former = resume.saved_overrides(folder, given)
         plain = compose.plain_settings(name, [*former, *overrides], extra_dir)

@@ -111,8 +111,9 @@ def plan_sweep(
     """Compose and check all jobs of what was typed, KEY=VALUE each. Raises UserError."""
     check = Composer(name, extra_dir)
     parsed = parse_overrides(hydra_words(overrides, sweep=True))
-    wanted = next((o.value() for o in reversed(parsed) if o.key_or_group == "resume"), None)
-    if wanted not in (None, "auto"):
+    typed = [text.partition("=")[2] for text in overrides if text.startswith("resume=")]
+    wanted = typed[-1] if typed else "null"
+    if wanted not in ("null", "auto"):
         line = "goes on with one run; leave out -m (a sweep goes on with hydra.sweep.dir=DIR)"
         raise UserError(f"resume={wanted}: {line}")
     task = [o for o in parsed if not o.key_or_group.startswith(("hydra", "resume"))]

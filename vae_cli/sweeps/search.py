@@ -76,6 +76,8 @@ def plan_search(
     space = {o.get_key_element(): distribution(o) for o in task if o.is_sweep_override()}
     if not space:
         raise UserError("a search needs a range: optimizer.lr='tag(log,interval(1e-4,1e-2))'")
+    if "seed" in space:
+        raise UserError("seed: a search would find a lucky one; repeat its best by sweep=seeds")
     items: dict[str, Any] = {**space}
     ends = {k: getattr(x, "choices", None) or (x.low, x.high) for k, x in items.items()}
     first = {key: values[0] for key, values in ends.items()}

@@ -95,8 +95,9 @@ class Comparison:
         repeated = completed.duplicated(["group", SEED]).any()
         other = f"runs chose their best epoch by different metrics: compare by {NLL}"
         split = "validation set, at the best epoch" if "val/" in self.metric else "test set"
+        best = ", the best first" * self.has_best
         notes = {
-            f"in order of {self.metric} ({split}), the best first": len(self.groups) > 1,
+            f"in order of {self.metric} ({split}){best}": len(self.groups) > 1,
             "mean ± sample standard deviation over seeds": (self.groups["completed"] > 1).any(),
             "equal runs with one seed count several times": repeated,
             "* on the Pareto front of KL and reconstruction": self.groups["front"].any(),
@@ -113,7 +114,7 @@ def load_sweep(*folders: str | Path) -> DataFrame:
     """All runs in or below the folders, as a table with a row for each. Raises UserError.
 
     Columns: the settings that vary, the seed, metrics (of an unfinished run those of its last
-    epoch), epochs, seconds, status, error, folder, and `group`, best first, of equal settings.
+    epoch), epochs done, seconds, status, error, folder, and `group`, best first, of equal settings.
     """
     return compare([Path(folder).expanduser() for folder in folders]).runs
 
@@ -133,7 +134,8 @@ def _compared(folders: Sequence[Path], found: Sequence[Found], chosen: str) -> C
     fixed = common(settings, [key for key in [*FIXED, *given] if key not in swept])
     last = ["epochs", "seconds", "status", "error", "folder"]
     columns = [*dict.fromkeys([*swept, SEED, *metrics, *last])]  # epochs may be swept
-    rows = [result | flat for (*_, result), flat in zip(found, settings, strict=True)]
+    flats = zip(found, settings, strict=True)
+    rows = [result | flat if "epochs" in swept else flat | result for (*_, result), flat in flats]
     runs = DataFrame(rows, columns=columns)
     if len(folders) == 1:
         runs["folder"] = [str(run.folder.relative_to(folders[0])) for run, *_ in found]
@@ -239,6 +241,7 @@ def _results(run: SavedRun) -> dict[str, Any]:
         metrics = metrics | {k: v for k, v in best.items() if k.startswith(("val/", "train/"))}
     numbers = {k: float(v) for k, v in metrics.items() if "/" in k and isinstance(v, int | float)}
     return {k: v for k, v in numbers.items() if math.isfinite(v)} | {
+        "epochs": summary.get("epochs", len(epochs)),  # that it has trained
         "seconds": summary.get("seconds", math.nan),
         "status": status,
         "error": summary.get("error") or "",

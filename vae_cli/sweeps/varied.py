@@ -41,7 +41,9 @@ def varied(runs: Sequence[Cells], given: Sequence[str] = ()) -> list[str]:
         return len(pairs) == len({pair[:-1] for pair in pairs})
 
     keys = dict.fromkeys([*given, *(key for run in runs for key in run)])
-    several = [key for key in keys if len({run[key] for run in runs if key in run}) > 1]
+    values = {key: {run[key] for run in runs if key in run} for key in keys}
+    values.get("nll_samples", set()).discard(0)  # a run that is measured once more is no other run
+    several = [key for key in keys if len(values[key]) > 1]
     choices: list[str] = []
     kept: list[str] = []
     # what is chosen comes before what may follow from it

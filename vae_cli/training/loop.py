@@ -168,7 +168,9 @@ def train(
         measured = config.nll_samples in (0, summary.get("nll_samples"))
         if summary.get("status") == "completed" and state.is_finished(config) and measured:
             made = console.count(state.epoch, "epoch")
-            console.say(f"{folder} is finished: {made}; give more with epochs=N")
+            early = f"patience={config.patience} has ended it; give a larger one, or null"
+            more = "give more with epochs=N" if state.epoch >= config.epochs else early
+            console.say(f"{folder} is finished: {made}; {more}")
             return
         run = Run(folder, config, state.epoch, state.step, swept)
         training = Training(config, data, state, run, observers)

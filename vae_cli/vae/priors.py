@@ -12,12 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vae_cli.config.networks import (
-    ExemplarConfig,
-    MixtureConfig,
-    PriorConfig,
-    VampPriorConfig,
-)
+from vae_cli.config.networks import ExemplarConfig, MixtureConfig, PriorConfig, VampPriorConfig
 from vae_cli.console import say
 from vae_cli.vae.posteriors import KL, LOG_2PI, DiagonalGaussian, Encode, Posterior
 
