@@ -1,7 +1,4 @@
-"""What a person sees while a run goes on: short lines, a progress bar, a table at the end.
-
-And how a run behaves beside other programs: `be_polite`.
-"""
+"""What a person sees of a run: short lines, a bar, a table. How it behaves beside others."""
 
 import os
 import sys

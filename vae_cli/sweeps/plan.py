@@ -111,11 +111,11 @@ def plan_sweep(
     """Compose and check all jobs of what was typed, KEY=VALUE each. Raises UserError."""
     check = Composer(name, extra_dir)
     parsed = parse_overrides(hydra_words(overrides, sweep=True))
-    typed = [text.partition("=")[2] for text in overrides if text.startswith("resume=")]
-    wanted = typed[-1] if typed else "null"
-    if wanted not in ("null", "auto"):
+    resumed = [o for o in parsed if o.key_or_group == "resume"][-1:]
+    wanted = resumed[0].value() if resumed else None
+    if wanted not in (None, "auto"):
         line = "goes on with one run; leave out -m (a sweep goes on with hydra.sweep.dir=DIR)"
-        raise UserError(f"resume={wanted}: {line}")
+        raise UserError(f"{resumed[0].input_line}: {line}".replace("'", ""))
     task = [o for o in parsed if not o.key_or_group.startswith(("hydra", "resume"))]
     own = [str(o.input_line) for o in parsed if o.key_or_group.startswith("hydra")]
     # a preset may hold settings of Hydra: what is swept, by which sweeper and launcher

@@ -74,11 +74,15 @@ class Comparison:
         return [key for key in self.swept if is_loss and key.startswith(parts)]
 
     @property
+    def ranked(self) -> bool:
+        """Whether the metric is one quantity in all runs, so that their order is one of quality."""
+        kinds = {run.settings.get("nll_samples") for run in self.saved}  # each is another bound
+        return len(kinds if self.metric == NLL else self.monitors) == 1 and not self.weighs
+
+    @property
     def has_best(self) -> bool:
         """Whether the first group is the best one: nats of all have one dataset and likelihood."""
-        kinds = {run.settings.get("nll_samples") for run in self.saved}  # each is another bound
-        one_kind = len(kinds if self.metric == NLL else self.monitors) == 1
-        comparable = self.groups["kind"].nunique() == 1 and one_kind and not self.weighs
+        comparable = self.groups["kind"].nunique() == 1 and self.ranked
         return comparable and not math.isnan(self.means[self.metric][0])
 
     def label(self, row: Mapping[str, Any], keys: Iterable[str]) -> str:
@@ -95,7 +99,7 @@ class Comparison:
         repeated = completed.duplicated(["group", SEED]).any()
         other = f"runs chose their best epoch by different metrics: compare by {NLL}"
         split = "validation set, at the best epoch" if "val/" in self.metric else "test set"
-        best = ", the best first" * self.has_best
+        best = ", the best first" * self.ranked
         notes = {
             f"in order of {self.metric} ({split}){best}": len(self.groups) > 1,
             "mean ± sample standard deviation over seeds": (self.groups["completed"] > 1).any(),
